@@ -1,0 +1,9 @@
+//! Run functions in many processes and share locks, queues, pipes and buffers between them.
+#![deny(unsafe_code)]
+
+mod atomic;
+mod family;
+mod sync;
+
+#[cfg(not(procession_loom))]
+mod sys;

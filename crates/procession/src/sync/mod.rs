@@ -1,0 +1,3 @@
+//! Locks and their kin.
+
+pub(crate) mod raw;

@@ -1,0 +1,12 @@
+//! Pure state machines of the locks: words, transitions and their recovery, no system call.
+//!
+//! Each file holds one machine, laid out `repr(C)` as it lies in the heap (invariants I1-I6 of
+//! ARCHITECTURE.md). Waiting and liveness come in through a [`Port`].
+//!
+//! 1. `lock`: one word; owner recorded; handed on when the owner dies.
+
+mod lock;
+mod port;
+
+pub(crate) use lock::{Acquired, NotHeld, RawLock, TimedOut, WouldBlock};
+pub(crate) use port::{ALL, Deadline, Port, Slept};
