@@ -6,4 +6,19 @@ mod family;
 mod sync;
 
 #[cfg(not(procession_loom))]
+mod error;
+#[cfg(not(procession_loom))]
+mod heap;
+#[cfg(not(procession_loom))]
+mod kinds;
+#[cfg(not(procession_loom))]
 mod sys;
+
+#[cfg(not(procession_loom))]
+pub use error::Error;
+#[cfg(not(procession_loom))]
+pub use family::{MAX_PARTICIPANTS, Owner};
+#[cfg(not(procession_loom))]
+pub use heap::{Handle, HeapStats, heap_stats};
+#[cfg(not(procession_loom))]
+pub use sync::Lock;

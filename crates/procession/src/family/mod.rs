@@ -1,6 +1,26 @@
-//! Who is in the family: participants, liveness, reaping the dead.
+//! Who is in the family: membership, forks, death and its consequences.
+//!
+//! 1. `owner`: the name of a participant. 2. `membership`: founding, joining, leaving. 3. `fork`: a forked child becomes a participant
+//!    before it touches anything. 4. `patrol`: looking for the dead, reaping them. 5. `waiter`: how users' waits wait.
 
 mod owner;
 
-pub(crate) use owner::OWNER_MASK;
+#[cfg(not(procession_loom))]
+mod fork;
+#[cfg(not(procession_loom))]
+mod membership;
+#[cfg(not(procession_loom))]
+mod patrol;
+#[cfg(not(procession_loom))]
+mod waiter;
+
+#[cfg(not(procession_loom))]
+pub(crate) use fork::forked_child;
+#[cfg(not(procession_loom))]
+pub(crate) use membership::{attach, join, leave};
+pub(crate) use owner::{GENERATION_BITS, OWNER_MASK};
 pub use owner::{MAX_PARTICIPANTS, Owner};
+#[cfg(not(procession_loom))]
+pub(crate) use patrol::{patrol, reap_dead};
+#[cfg(not(procession_loom))]
+pub(crate) use waiter::Waiter;

@@ -1,0 +1,56 @@
+//! A forked child becomes a participant of its own before it touches anything shared, whoever forked.
+//!
+//! The child's memory holds copies of the parent's handles, so the child must hold what they name. The parent reserves the slot and copies its
+//! holder row *before* the fork (add before remove); other threads that take new holds meanwhile write them into both rows. The
+//! private caches are locked over the fork, so the child's copy of them is whole.
+
+use super::Owner;
+use crate::heap::{self, Local, heap, me, set_me};
+use std::cell::{Cell, RefCell};
+use std::sync::MutexGuard;
+
+type Guards = (MutexGuard<'static, Local>, Option<MutexGuard<'static, Vec<(u32, u32)>>>);
+
+thread_local! {
+    static GUARDS: RefCell<Option<Guards>> = const { RefCell::new(None) };
+    static CHILD: Cell<Option<Owner>> = const { Cell::new(None) };
+}
+
+/// The participant reserved for the child that this thread forked last.
+pub(crate) fn forked_child() -> Option<Owner> {
+    CHILD.get()
+}
+
+pub(super) extern "C" fn prepare() {
+    let Some(heap) = heap() else { return };
+    let guards = (heap::lock_local(), heap::lock_known());
+    GUARDS.with(|slot| *slot.borrow_mut() = Some(guards));
+    let child = heap.reserve_slot(Some(me())).ok();
+    if let Some(child) = child {
+        heap.begin_fork(child.slot());
+    }
+    CHILD.set(child);
+}
+
+pub(super) extern "C" fn in_parent() {
+    if let Some(heap) = heap() {
+        heap.end_fork();
+        GUARDS.with(|slot| slot.borrow_mut().take());
+    }
+}
+
+pub(super) extern "C" fn in_child() {
+    let Some(heap) = heap() else { return };
+    if let Some((mut local, known)) = GUARDS.with(|slot| slot.borrow_mut().take()) {
+        local.forget();
+        drop((local, known));
+    }
+    match CHILD.take() {
+        Some(child) if heap.activate_slot(child) => {
+            set_me(child);
+            heap.settle_after_fork();
+        }
+        // Too many participants, or reaped before it began: it shares nothing. A stray use says so (`heap::me`).
+        _ => heap::set_nobody(),
+    }
+}

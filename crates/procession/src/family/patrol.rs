@@ -1,0 +1,67 @@
+//! Looking for the dead, and reaping them.
+//!
+//! Nobody is employed for this. A parent that joins a child reaps it; beyond that, every wait that sleeps looks around once in a while
+//! (at most one process each [`INTERVAL_MS`]), so a family in which anybody waits for anything notices a death within a fraction of a second,
+//! and one in which nobody waits does not care.
+
+use crate::atomic::Ordering;
+use crate::family::Owner;
+use crate::heap::{Heap, Presence, ShortWait, heap, me};
+use crate::sys::clock::monotonic_ms;
+use std::sync::atomic::AtomicU32;
+
+/// Shortest time between two patrols of a family.
+const INTERVAL_MS: u64 = 20;
+/// Every so many patrols of this process also look for participants that exec'ed something else.
+const DEEP_EVERY: u32 = 16;
+
+/// Looks for dead participants if nobody did lately, and reaps them.
+pub(crate) fn patrol() {
+    let Some(heap) = heap() else { return };
+    let last = &heap.header().last_patrol;
+    let (then, now) = (last.load(Ordering::Relaxed), monotonic_ms());
+    if now.saturating_sub(then) < INTERVAL_MS && then <= now {
+        return;
+    }
+    if last.compare_exchange(then, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+        look_around(heap);
+    }
+}
+
+fn look_around(heap: &'static Heap) {
+    static PATROLS: AtomicU32 = AtomicU32::new(0);
+    let deep = PATROLS.fetch_add(1, Ordering::Relaxed) % DEEP_EVERY == DEEP_EVERY - 1;
+    for owner in owners(heap, &[Presence::Live, Presence::Starting]) {
+        if owner != me() {
+            // Asking marks the dead as such.
+            let _ = if deep { heap.has_left(owner) } else { heap.is_gone(owner) };
+        }
+    }
+    reap_dead(heap);
+}
+
+/// Reaps every participant that is proved dead.
+pub(crate) fn reap_dead(heap: &'static Heap) {
+    if owners(heap, &[Presence::Dead]).next().is_none() {
+        return;
+    }
+    let lock = &heap.header().reap_lock;
+    if lock.acquire(&ShortWait, None).is_err() {
+        return;
+    }
+    // Also those that somebody else declared dead, and those whose reaper died midway.
+    for dead in owners(heap, &[Presence::Dead]) {
+        let clean = heap.participants()[dead.slot()].left_cleanly();
+        heap.reclaim(dead, clean);
+        heap.free_slot(dead.slot());
+        heap.header().reaped.fetch_add(1, Ordering::Relaxed);
+    }
+    let _ = lock.release(&ShortWait);
+}
+
+fn owners(heap: &'static Heap, wanted: &'static [Presence]) -> impl Iterator<Item = Owner> {
+    (0..heap.slots_used()).filter_map(move |slot| {
+        let (presence, generation) = heap.participants()[slot].presence();
+        wanted.contains(&presence).then(|| Owner::new(slot, generation))
+    })
+}

@@ -1,0 +1,206 @@
+//! Who holds which object: a set of participants for each object, never a counter (H3).
+//!
+//! Two levels. *Shared*: one bit per (participant, object) in the participant's holder row. *Private*: how many handles this process
+//! has, in memory of its own, which a fork copies together with the handles themselves. The private count's steps from and to zero set
+//! and clear the shared bit, under a `BUSY` mark that keeps threads of one process from doing both at once.
+//!
+//! **Add before remove.** Whoever passes an object on sets the receiver's bit before it clears its own, and before each
+//! removal the object's epoch is counted up. Whoever removed the last bit it knows of reads the object's word, looks through all rows,
+//! and frees by a CAS on that very word: if the object moved between rows meanwhile, the epoch differs and it looks again
+//! (scenario "moving holder").
+//!
+//! **Death.** Before the bit is set: no hold. After: the reaper clears the row. Between clearing a bit and looking for others:
+//! the reaper's sweep finds the orphan. Never is anything freed early.
+
+use super::mapping::{Heap, me};
+use super::layout::SUMMARY_GRANULES;
+use super::word::{EPOCH, State, Word};
+use super::{envelope, object};
+use crate::atomic::{AtomicU32, Ordering};
+
+/// A thread of this process is setting or clearing the shared bit.
+const BUSY: u32 = u32::MAX;
+
+/// Slot + 1 of a child that is being forked right now: new holds are written into its row too.
+static FORKING: AtomicU32 = AtomicU32::new(0);
+
+impl Heap {
+    /// Adds one handle of this process. The caller knows that the object cannot go meanwhile (it holds it, or a message does).
+    #[inline]
+    pub(crate) fn hold(&self, index: u32) {
+        let count = &self.counts()[index as usize];
+        let mut seen = count.load(Ordering::Relaxed);
+        loop {
+            if seen == BUSY {
+                std::thread::yield_now();
+                seen = count.load(Ordering::Relaxed);
+                continue;
+            }
+            let next = if seen == 0 { BUSY } else { seen + 1 };
+            match count.compare_exchange_weak(seen, next, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(now) => seen = now,
+            }
+        }
+        if seen == 0 {
+            self.set_bit(me().slot(), index);
+            // After set_bit (SeqCst): either the forking thread's copy sees the bit, or we see its slot.
+            match FORKING.load(Ordering::SeqCst) {
+                0 => {}
+                child => self.set_bit(child as usize - 1, index),
+            }
+            count.store(1, Ordering::Release);
+        }
+    }
+
+    /// Drops one handle of this process; frees the object if nobody is left.
+    #[inline]
+    pub(crate) fn unhold(&'static self, index: u32) {
+        let count = &self.counts()[index as usize];
+        let mut seen = count.load(Ordering::Relaxed);
+        loop {
+            if seen == BUSY {
+                std::thread::yield_now();
+                seen = count.load(Ordering::Relaxed);
+                continue;
+            }
+            let next = match seen {
+                0 => return,
+                1 => BUSY,
+                n => n - 1,
+            };
+            match count.compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Relaxed) {
+                Ok(_) => break,
+                Err(now) => seen = now,
+            }
+        }
+        if seen == 1 {
+            self.words()[index as usize].fetch_add(EPOCH, Ordering::SeqCst);
+            self.clear_bit(me().slot(), index);
+            count.store(0, Ordering::Release);
+            self.free_if_unheld(index);
+        }
+    }
+
+    /// Sets the bit of another slot: a child that is about to start gets what it will need.
+    pub(crate) fn hold_for(&self, slot: usize, index: u32) {
+        self.set_bit(slot, index);
+    }
+
+    /// Takes over a bit that a parent set for us before we started.
+    pub(crate) fn adopt(&self, index: u32) {
+        self.hold(index);
+    }
+
+    /// Frees a live object that no participant and no message in flight holds.
+    pub(crate) fn free_if_unheld(&'static self, index: u32) {
+        let at = &self.words()[index as usize];
+        loop {
+            let word = Word::load(at);
+            if word.state() != State::LIVE || self.is_held(index) {
+                return;
+            }
+            if object::in_flight(self, index) && envelope::find(self, index, word.generation()) {
+                return;
+            }
+            if word.swap(at, word.with(State::DESTROYING, me().slot())).is_ok() {
+                object::destroy(self, index);
+                return;
+            }
+        }
+    }
+
+    /// Whether any participant's row has the bit.
+    pub(crate) fn is_held(&self, index: u32) -> bool {
+        (0..self.slots_used()).any(|slot| self.has_bit(slot, index))
+    }
+
+    pub(crate) fn has_bit(&self, slot: usize, index: u32) -> bool {
+        self.has_page(slot, index as usize / SUMMARY_GRANULES)
+            && self.row(slot)[index as usize / 64].load(Ordering::SeqCst) & (1 << (index % 64)) != 0
+    }
+
+    fn has_page(&self, slot: usize, page: usize) -> bool {
+        self.summary(slot)[page / 64].load(Ordering::SeqCst) & (1 << (page % 64)) != 0
+    }
+
+    fn set_bit(&self, slot: usize, index: u32) {
+        let page = index as usize / SUMMARY_GRANULES;
+        if !self.has_page(slot, page) {
+            self.summary(slot)[page / 64].fetch_or(1 << (page % 64), Ordering::SeqCst);
+        }
+        self.row(slot)[index as usize / 64].fetch_or(1 << (index % 64), Ordering::SeqCst);
+    }
+
+    fn clear_bit(&self, slot: usize, index: u32) {
+        self.row(slot)[index as usize / 64].fetch_and(!(1 << (index % 64)), Ordering::SeqCst);
+    }
+
+    /// Calls `f` with each object that `slot` holds.
+    pub(crate) fn each_held(&self, slot: usize, mut f: impl FnMut(u32)) {
+        let words_per_page = SUMMARY_GRANULES / 64;
+        for (summary_at, summary) in self.summary(slot).iter().enumerate() {
+            for page in bits(summary.load(Ordering::SeqCst)) {
+                let first = (summary_at * 64 + page) * words_per_page;
+                let row = self.row(slot);
+                for at in first..(first + words_per_page).min(row.len()) {
+                    for bit in bits(row[at].load(Ordering::SeqCst)) {
+                        f((at * 64 + bit) as u32);
+                    }
+                }
+            }
+        }
+    }
+
+    /// Gives everything that a dead participant held back. Done again after a crash it changes nothing more.
+    pub(crate) fn clear_row(&self, slot: usize) {
+        self.each_held(slot, |index| {
+            self.words()[index as usize].fetch_add(EPOCH, Ordering::SeqCst);
+            self.clear_bit(slot, index);
+        });
+        for summary in self.summary(slot) {
+            summary.store(0, Ordering::SeqCst);
+        }
+    }
+
+    /// Before a fork: the child's row becomes a copy of ours, and stays one until [`Heap::end_fork`].
+    pub(crate) fn begin_fork(&self, child: usize) {
+        FORKING.store(child as u32 + 1, Ordering::SeqCst);
+        self.each_held(me().slot(), |index| self.set_bit(child, index));
+    }
+
+    /// After a fork, in the parent.
+    pub(crate) fn end_fork(&self) {
+        FORKING.store(0, Ordering::SeqCst);
+    }
+
+    /// After a fork, in the child (already the new participant): holds that were changing hands in other threads of the parent are ours no more.
+    pub(crate) fn settle_after_fork(&'static self) {
+        FORKING.store(0, Ordering::SeqCst);
+        self.each_held(me().slot(), |index| {
+            let count = &self.counts()[index as usize];
+            match count.load(Ordering::Relaxed) {
+                0 => {
+                    count.store(1, Ordering::Relaxed);
+                    self.unhold(index);
+                }
+                BUSY => {
+                    count.store(1, Ordering::Relaxed);
+                    self.unhold(index);
+                }
+                _ => {}
+            }
+        });
+    }
+}
+
+/// Positions of the set bits.
+fn bits(mut word: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        (word != 0).then(|| {
+            let bit = word.trailing_zeros() as usize;
+            word &= word - 1;
+            bit
+        })
+    })
+}

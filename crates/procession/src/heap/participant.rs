@@ -1,0 +1,190 @@
+//! Rows of the participant table: who is there, and proof that somebody is not.
+//!
+//! ```text
+//! word = generation:20 << 2 | state:2
+//!
+//!   FREE      nobody; the generation is that of the last owner
+//!   STARTING  made by `creator` for a process that has not come up yet
+//!   LIVE      `pid` and `started` say who
+//!   DEAD      proved gone; everything it left is being reaped, then FREE
+//! ```
+//!
+//! FREE -> STARTING is a CAS by the creator, STARTING -> LIVE a CAS by the new process itself (if it lost the slot to a
+//! reaper meanwhile it must not touch anything), LIVE or STARTING -> DEAD a CAS by whoever has the proof, DEAD -> FREE
+//! a store by the reaper as its very last step. So a slot is never given out while a trace of its last owner exists.
+
+use super::error::HeapError;
+use super::layout::Participant;
+use super::mapping::Heap;
+use crate::atomic::Ordering;
+use crate::family::{GENERATION_BITS, MAX_PARTICIPANTS, Owner};
+use crate::sys::identity::Identity;
+
+/// State of a slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Presence {
+    Free,
+    Starting,
+    Live,
+    Dead,
+}
+
+const STATE_BITS: u32 = 2;
+const GENERATION_MASK: u32 = (1 << GENERATION_BITS) - 1;
+
+/// The participant said good-bye: it left by itself, in order.
+pub(crate) const CLEAN: u32 = 1;
+
+fn pack(presence: Presence, generation: u32) -> u32 {
+    (generation << STATE_BITS) | presence as u32
+}
+
+fn unpack(word: u32) -> (Presence, u32) {
+    let presence = match word & 3 {
+        0 => Presence::Free,
+        1 => Presence::Starting,
+        2 => Presence::Live,
+        _ => Presence::Dead,
+    };
+    (presence, (word >> STATE_BITS) & GENERATION_MASK)
+}
+
+impl Participant {
+    /// State and generation.
+    pub(crate) fn presence(&self) -> (Presence, u32) {
+        unpack(self.word.load(Ordering::SeqCst))
+    }
+
+    /// The process, as far as it is known.
+    pub(crate) fn identity(&self) -> Option<Identity> {
+        let pid = self.pid.load(Ordering::Relaxed);
+        (pid != 0).then(|| Identity { pid, started: self.started.load(Ordering::Relaxed) })
+    }
+
+    /// Whether the participant left by itself, in order.
+    pub(crate) fn left_cleanly(&self) -> bool {
+        self.flags.load(Ordering::Relaxed) & CLEAN != 0
+    }
+
+    fn transition(&self, from: (Presence, u32), to: Presence) -> bool {
+        self.word
+            .compare_exchange(pack(from.0, from.1), pack(to, from.1), Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
+    }
+}
+
+impl Heap {
+    /// Reserves a slot for a process that `creator` is about to start (`None`: the founder itself).
+    pub(crate) fn reserve_slot(&self, creator: Option<Owner>) -> Result<Owner, HeapError> {
+        for (slot, participant) in self.participants().iter().enumerate() {
+            let (presence, generation) = participant.presence();
+            if presence != Presence::Free {
+                continue;
+            }
+            let next = (generation + 1) & GENERATION_MASK;
+            let next = next.max(1);
+            // The fields are those of a free slot: clean them before anybody can see it taken. Two reservers may both
+            // do so; only one wins the CAS, and writes the creator after it.
+            let taken = participant.word.compare_exchange(
+                pack(Presence::Free, generation),
+                pack(Presence::Starting, next),
+                Ordering::SeqCst,
+                Ordering::SeqCst,
+            );
+            if taken.is_ok() {
+                participant.creator.store(creator.map_or(0, Owner::to_word), Ordering::SeqCst);
+                self.header().slots_used.fetch_max(slot as u32 + 1, Ordering::SeqCst);
+                return Ok(Owner::new(slot, next));
+            }
+        }
+        Err(HeapError::TooManyParticipants { limit: MAX_PARTICIPANTS })
+    }
+
+    /// Makes the calling process the participant `owner`. `false`: the slot was reaped meanwhile, keep your hands off.
+    pub(crate) fn activate_slot(&self, owner: Owner) -> bool {
+        let participant = &self.participants()[owner.slot()];
+        let identity = Identity::current();
+        participant.pid.store(identity.pid, Ordering::Relaxed);
+        participant.started.store(identity.started, Ordering::Relaxed);
+        participant.joined_ms.store(crate::sys::clock::monotonic_ms(), Ordering::Relaxed);
+        participant.transition((Presence::Starting, owner.generation()), Presence::Live)
+    }
+
+    /// Gives a reserved slot back that no process took.
+    pub(crate) fn abandon_slot(&self, owner: Owner) -> bool {
+        self.participants()[owner.slot()].transition((Presence::Starting, owner.generation()), Presence::Dead)
+    }
+
+    /// Tells the pid of a process that was started for a reserved slot.
+    pub(crate) fn note_pid(&self, owner: Owner, pid: u32) {
+        let participant = &self.participants()[owner.slot()];
+        if participant.presence() == (Presence::Starting, owner.generation()) {
+            participant.pid.store(pid, Ordering::Relaxed);
+        }
+    }
+
+    /// Frees the slot of a participant of whom nothing is left.
+    pub(crate) fn free_slot(&self, slot: usize) {
+        let participant = &self.participants()[slot];
+        let (presence, generation) = participant.presence();
+        if presence != Presence::Dead {
+            return;
+        }
+        participant.pid.store(0, Ordering::Relaxed);
+        participant.started.store(0, Ordering::Relaxed);
+        participant.creator.store(0, Ordering::Relaxed);
+        participant.flags.store(0, Ordering::Relaxed);
+        participant.word.store(pack(Presence::Free, generation), Ordering::SeqCst);
+    }
+
+    /// Slots worth looking at.
+    pub(crate) fn slots_used(&self) -> usize {
+        (self.header().slots_used.load(Ordering::SeqCst) as usize).min(MAX_PARTICIPANTS)
+    }
+
+    /// Whether `owner` is proved gone. Marks it DEAD if so.
+    pub(crate) fn is_gone(&self, owner: Owner) -> bool {
+        let participant = &self.participants()[owner.slot()];
+        let (presence, generation) = participant.presence();
+        if generation != owner.generation() {
+            return true;
+        }
+        match presence {
+            Presence::Free | Presence::Dead => true,
+            Presence::Live => {
+                participant.identity().is_some_and(|identity| identity.is_gone())
+                    && self.declare_dead(participant, (presence, generation))
+            }
+            Presence::Starting => {
+                self.never_came_up(participant) && self.declare_dead(participant, (presence, generation))
+            }
+        }
+    }
+
+    /// As [`Heap::is_gone`], and also true of a process that exec'ed another program; costs more.
+    pub(crate) fn has_left(&self, owner: Owner) -> bool {
+        if self.is_gone(owner) {
+            return true;
+        }
+        let participant = &self.participants()[owner.slot()];
+        let state = participant.presence();
+        let inode = self.header().inode.load(Ordering::Relaxed);
+        state == (Presence::Live, owner.generation())
+            && participant.identity().is_some_and(|identity| identity.has_left(inode))
+            && self.declare_dead(participant, state)
+    }
+
+    fn declare_dead(&self, participant: &Participant, state: (Presence, u32)) -> bool {
+        // Lost the race: somebody else declared it, or a starting process came up after all.
+        participant.transition(state, Presence::Dead) || participant.presence().0 == Presence::Dead
+    }
+
+    /// A slot whose process was started and died before it came up, or whose creator died before it started one.
+    fn never_came_up(&self, participant: &Participant) -> bool {
+        if let Some(identity) = participant.identity() {
+            return identity.is_gone();
+        }
+        let creator = Owner::from_word(participant.creator.load(Ordering::SeqCst));
+        creator.is_some_and(|creator| self.is_gone(creator))
+    }
+}

@@ -1,0 +1,86 @@
+//! The world as the heap's own locks see it: the participant table and the futex.
+//!
+//! Used for the two locks of the heap header and the two locks of each queue, which are held for the length of a memcpy of a
+//! small record, never while sleeping or calling out. Waits of users go through `family::Waiter`, which also reaps.
+
+use super::mapping::{me, the_heap};
+use crate::atomic::AtomicU32;
+use crate::family::Owner;
+use crate::sync::raw::{Deadline, Port, Slept};
+use crate::sys::futex;
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+/// Longest sleep of a short lock before it asks whether the owner is alive.
+const SLICE: Duration = Duration::from_millis(20);
+/// Turns of spinning: about 5 us, longer than anybody holds a short lock.
+const SPIN_TURNS: u32 = 128;
+/// Then the CPU is offered to whoever may hold it, this often.
+const YIELD_TURNS: u32 = 8;
+
+/// Port of the short locks.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ShortWait;
+
+impl Port for ShortWait {
+    #[inline]
+    fn me(&self) -> Owner {
+        me()
+    }
+
+    fn is_gone(&self, owner: Owner) -> bool {
+        the_heap().is_gone(owner)
+    }
+
+    #[inline]
+    fn spin(&self, turn: u32) -> bool {
+        spin_or_yield(turn, SPIN_TURNS, YIELD_TURNS)
+    }
+
+    fn sleep(&self, word: &AtomicU32, expected: u32, deadline: Deadline) -> Slept {
+        sleep_slice(word, expected, deadline, SLICE)
+    }
+
+    #[inline]
+    fn wake(&self, word: &AtomicU32, count: u32) {
+        futex::wake(word, count);
+    }
+}
+
+/// One turn of waiting without sleep: `spins` turns of pausing (none on one CPU), then `yields` of yielding.
+#[inline]
+pub(crate) fn spin_or_yield(turn: u32, spins: u32, yields: u32) -> bool {
+    let spins = if has_company() { spins } else { 0 };
+    if turn < spins {
+        for _ in 0..=(turn / 16).min(7) {
+            std::hint::spin_loop();
+        }
+        true
+    } else if turn < spins + yields {
+        std::thread::yield_now();
+        true
+    } else {
+        false
+    }
+}
+
+/// Sleeps at most `slice`, less if the deadline comes first.
+pub(crate) fn sleep_slice(word: &AtomicU32, expected: u32, deadline: Deadline, slice: Duration) -> Slept {
+    let Some(deadline) = deadline else {
+        futex::wait(word, expected, slice);
+        return Slept::Again;
+    };
+    let left = deadline.saturating_duration_since(Instant::now());
+    if left.is_zero() {
+        return Slept::TimedOut;
+    }
+    futex::wait(word, expected, left.min(slice));
+    if Instant::now() >= deadline { Slept::TimedOut } else { Slept::Again }
+}
+
+/// Whether more than one CPU is ours: on one, spinning only keeps the other side from running.
+#[inline]
+pub(crate) fn has_company() -> bool {
+    static COMPANY: OnceLock<bool> = OnceLock::new();
+    *COMPANY.get_or_init(|| std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1))
+}

@@ -1,0 +1,48 @@
+//! The table of all kinds of shared objects: the one place that knows every concept.
+//!
+//! The heap lies below the concepts, but when a participant dies it must ask each object to recover. It does so through this
+//! table: a number in the heap selects a type, the type's [`Object`] methods do the work. The only upward reference in the layer order.
+
+use crate::heap::{BlockRef, Container, Death, Heap, Object, view};
+
+macro_rules! kinds {
+    ($($kind:ident = $number:literal, $name:literal, $type:ty;)*) => {
+        /// What a shared object is; the number is part of the heap's layout.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(crate) enum Kind { $($kind),* }
+
+        impl Kind {
+            pub(crate) const fn number(self) -> u16 {
+                match self { $(Self::$kind => $number),* }
+            }
+
+            pub(crate) fn from_number(number: u16) -> Option<Self> {
+                match number { $($number => Some(Self::$kind),)* _ => None }
+            }
+
+            /// For messages.
+            pub(crate) fn name(self) -> &'static str {
+                match self { $(Self::$kind => $name),* }
+            }
+        }
+
+        /// [`Object::reap`] of the object at `index`.
+        pub(crate) fn reap(heap: &'static Heap, kind: Kind, index: u32, death: Death) {
+            match kind { $(Kind::$kind => view::<$type>(heap, index).reap(death)),* }
+        }
+
+        /// [`Object::contains`] of the object at `index`.
+        pub(crate) fn contains(heap: &'static Heap, kind: Kind, index: u32, block: BlockRef) -> bool {
+            match kind { $(Kind::$kind => view::<$type>(heap, index).contains(block)),* }
+        }
+
+        /// [`Object::destroy`] of the object at `index`.
+        pub(crate) fn destroy(heap: &'static Heap, kind: Kind, index: u32, container: Container) {
+            match kind { $(Kind::$kind => view::<$type>(heap, index).destroy(container)),* }
+        }
+    };
+}
+
+kinds! {
+    Lock = 1, "Lock", crate::sync::SharedLock;
+}

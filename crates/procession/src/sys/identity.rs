@@ -1,0 +1,120 @@
+//! Which process is that, and is it still there.
+//!
+//! A pid alone is no name: it is reused, and `kill(pid, 0)` succeeds on a zombie. A process is named here by its
+//! pid *and* start time; it is gone when its pidfd says so (readable on an unreaped zombie too), when the pid is free, or
+//! when the pid now belongs to a process that started at another time.
+//!
+//! Not a lock byte that the kernel drops (the design's first idea): an open file description is shared with every child
+//! that somebody forks without asking us, so a dead owner would look alive as long as such a child runs; and a
+//! program that closes all descriptors would look dead while it still writes (ARCHITECTURE.md, "Proof of death").
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::OwnedFd;
+use rustix::io::Errno;
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+/// A process, told apart from every other that ever had or will have its pid (until the next boot).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    /// The process id in our pid namespace.
+    pub(crate) pid: u32,
+    /// Start time in clock ticks since boot; 0 when `/proc` could not be read.
+    pub(crate) started: u64,
+}
+
+impl Identity {
+    /// The calling process.
+    pub(crate) fn current() -> Self {
+        let pid = std::process::id();
+        Self { pid, started: start_time(pid).unwrap_or(0) }
+    }
+
+    /// Whether the process is proved to have ended (a zombie has). Errors that prove nothing count as alive.
+    pub(crate) fn is_gone(&self) -> bool {
+        let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else {
+            return false;
+        };
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(pidfd) => has_exited(&pidfd) || self.was_replaced(),
+            Err(Errno::SRCH) => true,
+            Err(_) => false,
+        }
+    }
+
+    /// Whether the pid now belongs to a process that started at another time.
+    fn was_replaced(&self) -> bool {
+        self.started != 0 && start_time(self.pid).is_some_and(|started| started != self.started)
+    }
+
+    /// Whether the process is alive but no longer maps the family heap with this inode: it has exec'ed another
+    /// program and cannot touch shared state any more. `false` when that cannot be read.
+    pub(crate) fn has_left(&self, heap_inode: u64) -> bool {
+        let Ok(maps) = std::fs::read_to_string(format!("/proc/{}/maps", self.pid)) else {
+            return false;
+        };
+        let inode = heap_inode.to_string();
+        let maps_heap =
+            maps.lines().any(|line| line.split_ascii_whitespace().nth(4) == Some(inode.as_str()));
+        // A process that is ending shows an empty list for a moment: that is no proof.
+        !maps.is_empty() && !maps_heap && !self.was_replaced()
+    }
+}
+
+/// Whether the process behind `pidfd` has ended (it may still be an unreaped zombie).
+pub(crate) fn has_exited(pidfd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
+    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    matches!(poll(&mut fds, Some(&now)), Ok(1..))
+}
+
+/// Field 22 of `/proc/PID/stat`.
+pub(crate) fn start_time(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    parse_start_time(&stat)
+}
+
+fn parse_start_time(stat: &str) -> Option<u64> {
+    // The second field is the command in parentheses and may itself hold spaces and parentheses.
+    let (_, fields) = stat.rsplit_once(')')?;
+    fields.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::process::{Command, Stdio};
+
+    #[test]
+    fn start_time_survives_strange_command_names() {
+        let tail = "S 1 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 4711 1 2 3";
+        assert_eq!(parse_start_time(&format!("7 (a b) c) {tail}")), Some(4711));
+        assert_eq!(parse_start_time("7 (half"), None);
+        assert_eq!(parse_start_time(""), None);
+    }
+
+    #[test]
+    fn we_are_here_and_a_zombie_is_not() {
+        assert!(!Identity::current().is_gone());
+        let mut child = Command::new("/bin/sh")
+            .args(["-c", "read _"])
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("start /bin/sh");
+        let identity = Identity { pid: child.id(), started: start_time(child.id()).unwrap_or(0) };
+        assert!(!identity.is_gone());
+        drop(child.stdin.take());
+        // Not reaped: wait for the zombie through its own pidfd, then ask.
+        let pid = Pid::from_raw(child.id() as i32).expect("pid");
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).expect("pidfd");
+        poll(&mut [PollFd::new(&pidfd, PollFlags::IN)], None).expect("poll");
+        assert!(identity.is_gone(), "an unreaped zombie is gone");
+        child.wait().expect("reap");
+        assert!(identity.is_gone(), "a reaped process is gone");
+    }
+
+    #[test]
+    fn a_reused_pid_is_somebody_else() {
+        let me = Identity::current();
+        assert!(Identity { started: me.started + 1, ..me }.is_gone());
+    }
+}
