@@ -45,4 +45,7 @@ macro_rules! kinds {
 
 kinds! {
     Lock = 1, "Lock", crate::sync::SharedLock;
+    Queue = 8, "Queue", crate::channel::SharedQueue;
+    Pipe = 9, "Pipe", crate::channel::SharedPipe;
+    Connection = 10, "Connection", crate::channel::SharedEnd;
 }

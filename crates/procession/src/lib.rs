@@ -6,6 +6,8 @@ mod family;
 mod sync;
 
 #[cfg(not(procession_loom))]
+mod channel;
+#[cfg(not(procession_loom))]
 mod error;
 #[cfg(not(procession_loom))]
 mod heap;
@@ -15,10 +17,15 @@ mod kinds;
 mod sys;
 
 #[cfg(not(procession_loom))]
+pub use channel::{
+    Buffer, Codec, Connection, DecodeError, EncodeError, GetError, JoinableQueue, Pipe, Plain, PutError, Queue, Raw,
+    RecvError, SendError, Serde, SimpleQueue, TooManyDone,
+};
+#[cfg(not(procession_loom))]
 pub use error::Error;
 #[cfg(not(procession_loom))]
 pub use family::{MAX_PARTICIPANTS, Owner};
 #[cfg(not(procession_loom))]
-pub use heap::{Handle, HeapStats, heap_stats};
+pub use heap::{Handle, HeapError, HeapStats, heap_stats};
 #[cfg(not(procession_loom))]
 pub use sync::Lock;

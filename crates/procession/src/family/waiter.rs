@@ -91,8 +91,8 @@ impl Port for Waiter {
     }
 
     #[inline]
-    fn wake(&self, word: &AtomicU32, count: u32) {
-        futex::wake(word, count);
+    fn wake(&self, word: &AtomicU32, count: u32) -> u32 {
+        futex::wake(word, count)
     }
 }
 

@@ -26,7 +26,7 @@ pub(crate) use envelope::{MAX_HANDLES, count as envelope_count, fill as fill_env
 pub use error::HeapError;
 pub use handle::Handle;
 pub(crate) use mapping::{Heap, heap, install, me, set_me, set_nobody, the_heap};
-pub(crate) use object::{Death, Object, Shared, view};
+pub(crate) use object::{Death, Hold, Object, Shared, view};
 pub(crate) use participant::{CLEAN, Presence};
 pub(crate) use port::{ShortWait, has_company, sleep_slice, spin_or_yield};
 pub(crate) use spans::{Local, lock_local};

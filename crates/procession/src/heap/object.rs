@@ -12,7 +12,7 @@ use super::error::HeapError;
 use super::handle::Handle;
 use super::mapping::{Heap, me, the_heap};
 use super::spans::MAX_SMALL;
-use super::word::{State, Word};
+use super::word::{EPOCH, State, Word};
 use super::{BlockRef, Container};
 use crate::atomic::Ordering;
 use crate::family::Owner;
@@ -85,7 +85,7 @@ impl<T: Object> Shared<T> {
         Ok(this)
     }
 
-    /// A handle to an object that something else (a message, a parent) keeps alive meanwhile.
+    /// A handle to an object, if it still exists.
     pub(crate) fn open(handle: Handle) -> Result<Self, HeapError> {
         let heap = handle.locate()?;
         let index = handle.index();
@@ -109,14 +109,40 @@ impl<T: Object> Shared<T> {
         Handle::new(the_heap(), self.index, self.generation)
     }
 
+    /// One more hold, without the type.
+    pub(crate) fn hold(&self) -> Hold {
+        the_heap().hold(self.index);
+        Hold { handle: self.handle() }
+    }
+
     /// How blocks that belong to this object name it.
     pub(crate) fn container(&self) -> Container {
         Container { index: self.index, generation: self.generation }
     }
 }
 
+/// A hold on some object, whatever it is.
+#[derive(Debug)]
+pub(crate) struct Hold {
+    handle: Handle,
+}
+
+impl Hold {
+    pub(crate) fn handle(&self) -> Handle {
+        self.handle
+    }
+}
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        the_heap().unhold(self.handle.index());
+    }
+}
+
 fn check<T: Object>(heap: &Heap, handle: Handle) -> Result<(), HeapError> {
-    let word = Word::load(&heap.words()[handle.index() as usize]);
+    // Our bit is set. Counting the epoch up makes whoever was about to free the object look again; whoever freed it
+    // before has changed the state.
+    let word = Word(heap.words()[handle.index() as usize].fetch_add(EPOCH, Ordering::SeqCst));
     if word.state() != State::LIVE || word.generation() != handle.generation() {
         return Err(HeapError::Stale);
     }

@@ -42,8 +42,8 @@ impl Port for ShortWait {
     }
 
     #[inline]
-    fn wake(&self, word: &AtomicU32, count: u32) {
-        futex::wake(word, count);
+    fn wake(&self, word: &AtomicU32, count: u32) -> u32 {
+        futex::wake(word, count)
     }
 }
 
@@ -74,8 +74,9 @@ pub(crate) fn sleep_slice(word: &AtomicU32, expected: u32, deadline: Deadline, s
     if left.is_zero() {
         return Slept::TimedOut;
     }
-    futex::wait(word, expected, left.min(slice));
-    if Instant::now() >= deadline { Slept::TimedOut } else { Slept::Again }
+    // Whoever was woken says so, however late it is: the wake is a baton.
+    let woken = futex::wait(word, expected, left.min(slice));
+    if !woken && Instant::now() >= deadline { Slept::TimedOut } else { Slept::Again }
 }
 
 /// Whether more than one CPU is ours: on one, spinning only keeps the other side from running.

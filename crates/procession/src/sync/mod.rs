@@ -3,6 +3,10 @@
 pub(crate) mod raw;
 
 #[cfg(not(procession_loom))]
+mod handle;
+#[cfg(not(procession_loom))]
+pub(crate) use handle::{handle_serde, shared_handle};
+#[cfg(not(procession_loom))]
 mod lock;
 #[cfg(not(procession_loom))]
 pub(crate) use lock::SharedLock;

@@ -36,8 +36,8 @@ pub(crate) trait Port {
     /// Sleeps while `*word == expected` (compared by the kernel), at most one bounded slice.
     fn sleep(&self, word: &AtomicU32, expected: u32, deadline: Deadline) -> Slept;
 
-    /// Wakes up to `count` sleepers of `word`.
-    fn wake(&self, word: &AtomicU32, count: u32);
+    /// Wakes up to `count` sleepers of `word`; says how many were asleep.
+    fn wake(&self, word: &AtomicU32, count: u32) -> u32;
 }
 
 /// `count` for [`Port::wake`]: everybody.

@@ -1,0 +1,632 @@
+//! The channel under every queue and pipe: a chain of ring segments, one lock per side, one bell per side.
+//!
+//! ```text
+//!   producers --P--> tail                                        head <--C-- consumers
+//!                     |    segment --next--> segment --next-->     |
+//!                     +--------------> first ... last <------------+
+//! ```
+//!
+//! P and C record their owner and are held for the copy of one small record (or one batch), never while sleeping, allocating or calling
+//! out. Payloads over [`INLINE_MAX`] are blocks; the record carries the reference. An empty channel has no segment; a full one that may grow gets a
+//! larger one behind. The order of stores when it does, and what a death leaves:
+//!
+//! 1. the new segment's block is `ATTACHING`, its `base` is the present tail; 2. `end` of the old one; 3. `next` of the old one (or `first`); 4. `last`; then the record
+//!    is written and `tail` stored. Died before 3: the block is in no chain and is freed. After 3: an empty segment is linked, the next producer goes on with it
+//!    (if 4 is missing it follows `next`). A consumer leaves a segment only for a record behind its `end`, that is after the store of `tail`, which
+//!    comes after 4: so no producer ever looks into a segment that was left.
+//!
+//! Scenario "redelivery": a consumer that dies before its store of `head` has taken nothing; the next one gets the message.
+
+use super::ring::{Commit, Found, Segment, Tag};
+use crate::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::family::Waiter;
+use crate::heap::{Block, BlockRef, Container, Death, HeapError, ShortWait};
+use crate::sync::raw::{Deadline, Port, RawBell, RawLock, Slept};
+
+/// Largest payload that travels inside the ring.
+pub(crate) const INLINE_MAX: usize = 8 * 1024;
+/// First segment of a channel that grows: this, or what its first record needs.
+const FIRST_SEGMENT: u32 = 4 * 1024;
+/// Largest segment; beyond, segments are chained.
+const LAST_SEGMENT: u32 = 1024 * 1024;
+/// Most bytes of records in flight, all segments together: positions are modulo 2^32.
+const MAX_IN_FLIGHT: u32 = 1 << 30;
+
+/// Nothing more can be put; what is there can be taken.
+const CLOSED: u32 = 1;
+/// The last reader has gone: nothing more can be put.
+const NO_READER: u32 = 2;
+
+/// A channel as it lies in the heap. All zero: empty, unbounded, growing.
+#[repr(C, align(64))]
+#[derive(Debug, zerocopy::FromBytes)]
+pub(crate) struct Channel {
+    flags: AtomicU32,
+    /// Most items at one time; 0: no limit.
+    max_items: AtomicU32,
+    /// Bytes of the one segment of a channel that does not grow; 0: it grows.
+    fixed: AtomicU32,
+    spare: AtomicU32,
+    /// The first segment ever linked.
+    first: AtomicU64,
+    items_bell: RawBell,
+    room_bell: RawBell,
+    idle: [AtomicU64; 4],
+
+    // Producers' line, under P.
+    tail: AtomicU64,
+    /// The segment that producers write to; 0: none yet.
+    last: AtomicU64,
+    /// A value that `head` had; saves reading the consumers' line.
+    head_seen: AtomicU64,
+    producers: RawLock,
+    spare_p: [AtomicU32; 9],
+
+    // Consumers' line, under C.
+    head: AtomicU64,
+    /// The segment that consumers read from; 0: none yet.
+    current: AtomicU64,
+    tail_seen: AtomicU64,
+    consumers: RawLock,
+    spare_c: [AtomicU32; 9],
+}
+const _: () = assert!(size_of::<Channel>() == 192);
+
+/// What goes through a channel.
+#[derive(Debug)]
+pub(crate) enum Parcel<'a> {
+    /// At most [`INLINE_MAX`] bytes.
+    Inline(&'a [u8]),
+    /// A block, the bytes used in it, and whether it carries handles.
+    Block { block: Block, len: u64, envelope: bool },
+}
+
+/// What came out.
+#[derive(Debug)]
+pub(crate) enum Received {
+    /// The payload was appended to the caller's buffer.
+    Inline,
+    Block { block: Block, len: u64, envelope: bool },
+}
+
+/// Why nothing was put; a block comes back.
+#[derive(Debug)]
+pub(crate) enum PutFault {
+    Full,
+    Closed,
+    NoReader,
+    TimedOut,
+    Heap(HeapError),
+}
+
+/// Why nothing was taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum GetFault {
+    Empty,
+    /// Closed, and drained.
+    Closed,
+    TimedOut,
+    Corrupt(HeapError),
+}
+
+impl Channel {
+    /// Sets the bounds: most items (0: none), and the ring's size if it is not to grow.
+    pub(crate) fn init(&self, max_items: u32, fixed_bytes: u32) {
+        self.max_items.store(max_items, Ordering::Relaxed);
+        self.fixed.store(fixed_bytes, Ordering::Relaxed);
+    }
+
+    /// Items put and not yet taken.
+    pub(crate) fn len(&self) -> usize {
+        // Head first: it never passes a tail read later, so the difference is never negative.
+        let head = Commit::load(&self.head, Ordering::Acquire);
+        let tail = Commit::load(&self.tail, Ordering::Acquire);
+        tail.items.wrapping_sub(head.items) as usize
+    }
+
+    /// Items ever put, modulo 2^32.
+    pub(crate) fn ever_put(&self) -> u32 {
+        Commit::load(&self.tail, Ordering::SeqCst).items
+    }
+
+    pub(crate) fn max_items(&self) -> usize {
+        self.max_items.load(Ordering::Relaxed) as usize
+    }
+
+    #[inline]
+    pub(crate) fn has_items(&self) -> bool {
+        self.head.load(Ordering::SeqCst) != self.tail.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.flags.load(Ordering::SeqCst) & CLOSED != 0
+    }
+
+    /// Nothing more can be put; wakes everybody who waits.
+    pub(crate) fn close(&self) {
+        self.raise(CLOSED);
+    }
+
+    /// The last reader is gone.
+    pub(crate) fn close_for_readers(&self) {
+        self.raise(NO_READER);
+    }
+
+    fn raise(&self, flag: u32) {
+        self.flags.fetch_or(flag, Ordering::SeqCst);
+        let port = Waiter::new();
+        self.items_bell.ring_all(&port);
+        self.room_bell.ring_all(&port);
+    }
+
+    /// Puts one parcel without waiting. On failure the parcel is handed back.
+    #[inline]
+    pub(crate) fn try_put<'a>(&self, me: Container, parcel: Parcel<'a>) -> Result<(), (PutFault, Parcel<'a>)> {
+        let result = match parcel {
+            Parcel::Inline(bytes) => self.put_record(me, Tag::Inline, bytes).map_err(|fault| (fault, Parcel::Inline(bytes))),
+            Parcel::Block { block, len, envelope } => self.try_put_block(me, block, len, envelope),
+        };
+        if result.is_ok() {
+            self.items_bell.ring(&ShortWait, 1);
+        }
+        result
+    }
+
+    /// Puts one parcel; waits for room until `deadline`.
+    #[inline]
+    pub(crate) fn put<'a>(
+        &self,
+        me: Container,
+        parcel: Parcel<'a>,
+        deadline: Deadline,
+    ) -> Result<(), (PutFault, Parcel<'a>)> {
+        match self.try_put(me, parcel) {
+            Err((PutFault::Full, parcel)) => self.put_slow(me, parcel, deadline),
+            result => result,
+        }
+    }
+
+    #[cold]
+    fn put_slow<'a>(
+        &self,
+        me: Container,
+        mut parcel: Parcel<'a>,
+        deadline: Deadline,
+    ) -> Result<(), (PutFault, Parcel<'a>)> {
+        let waiter = Waiter::new();
+        let (mut turn, mut late) = (0, false);
+        loop {
+            let head = self.head.load(Ordering::SeqCst);
+            match self.try_put(me, parcel) {
+                Err((PutFault::Full, back)) => parcel = back,
+                result => return result,
+            }
+            if late {
+                return Err((PutFault::TimedOut, parcel));
+            }
+            let moved = || self.head.load(Ordering::SeqCst) != head || self.flags.load(Ordering::SeqCst) != 0;
+            while waiter.spin(turn) && !moved() {
+                turn += 1;
+            }
+            if !moved() {
+                late = self.room_bell.sleep(&waiter, deadline, moved) == Slept::TimedOut;
+            }
+        }
+    }
+
+    /// Takes one item without waiting; an inline payload is appended to `into`.
+    #[inline]
+    pub(crate) fn try_get(&self, me: Container, into: &mut Vec<u8>) -> Result<Received, GetFault> {
+        let received = self.take_record(me, into)?;
+        self.after_get();
+        Ok(received)
+    }
+
+    /// Takes one item; waits for it until `deadline`.
+    #[inline]
+    pub(crate) fn get(&self, me: Container, into: &mut Vec<u8>, deadline: Deadline) -> Result<Received, GetFault> {
+        match self.try_get(me, into) {
+            Err(GetFault::Empty) => self.get_slow(me, into, deadline),
+            result => result,
+        }
+    }
+
+    #[cold]
+    fn get_slow(&self, me: Container, into: &mut Vec<u8>, deadline: Deadline) -> Result<Received, GetFault> {
+        let waiter = Waiter::new();
+        let (mut turn, mut late) = (0, false);
+        loop {
+            let ready = || self.has_items() || self.is_closed();
+            while !ready() && waiter.spin(turn) {
+                turn += 1;
+            }
+            match self.try_get(me, into) {
+                Err(GetFault::Empty) if late => return Err(GetFault::TimedOut),
+                Err(GetFault::Empty) => {}
+                result => return result,
+            }
+            late = self.items_bell.sleep(&waiter, deadline, ready) == Slept::TimedOut;
+        }
+    }
+
+    /// Waits until there is an item (or the channel is closed), without taking it. `false`: the deadline passed.
+    pub(crate) fn wait_items(&self, deadline: Deadline) -> bool {
+        let waiter = Waiter::new();
+        let ready = || self.has_items() || self.is_closed();
+        let mut turn = 0;
+        while !ready() && waiter.spin(turn) {
+            turn += 1;
+        }
+        while !ready() {
+            if self.items_bell.sleep(&waiter, deadline, ready) == Slept::TimedOut {
+                return ready();
+            }
+        }
+        // The ring that woke us was meant for whoever takes the item; we take none.
+        self.items_bell.ring(&waiter, 1);
+        true
+    }
+
+    /// After an item was taken: room for producers; and if there is more, the next consumer (baton).
+    #[inline]
+    fn after_get(&self) {
+        self.room_bell.ring(&ShortWait, 1);
+        if self.items_bell.has_sleepers() && self.has_items() {
+            self.items_bell.ring(&ShortWait, 1);
+        }
+    }
+
+    fn why_empty(&self) -> GetFault {
+        // Closed first, then look again: what was put before the close is never missed.
+        if self.is_closed() && !self.has_items() { GetFault::Closed } else { GetFault::Empty }
+    }
+
+    fn try_put_block<'a>(
+        &self,
+        me: Container,
+        block: Block,
+        len: u64,
+        envelope: bool,
+    ) -> Result<(), (PutFault, Parcel<'a>)> {
+        let tag = if envelope { Tag::Envelope } else { Tag::Block };
+        let attached = block.attach(me, |reference| {
+            let mut record = [0; 16];
+            record[..8].copy_from_slice(&reference.to_bits().to_ne_bytes());
+            record[8..].copy_from_slice(&len.to_ne_bytes());
+            self.put_record(me, tag, &record)
+        });
+        attached.map_err(|(block, fault)| (fault, Parcel::Block { block, len, envelope }))
+    }
+
+    /// Takes P, makes room, writes, commits.
+    #[inline]
+    fn put_record(&self, me: Container, tag: Tag, payload: &[u8]) -> Result<(), PutFault> {
+        loop {
+            let _guard = self.lock(&self.producers);
+            match self.put_under_lock(tag, payload) {
+                Err(Crowded::NeedSegment { base, capacity }) => {
+                    drop(_guard);
+                    // Allocation happens outside the lock; whoever comes first links its segment, a second one is freed.
+                    self.grow(me, base, capacity)?;
+                }
+                Err(Crowded::Fault(fault)) => return Err(fault),
+                Ok(()) => return Ok(()),
+            }
+        }
+    }
+
+    #[inline]
+    fn put_under_lock(&self, tag: Tag, payload: &[u8]) -> Result<(), Crowded> {
+        let flags = self.flags.load(Ordering::Relaxed);
+        if flags != 0 {
+            let fault = if flags & CLOSED != 0 { PutFault::Closed } else { PutFault::NoReader };
+            return Err(Crowded::Fault(fault));
+        }
+        let tail = Commit::load(&self.tail, Ordering::Relaxed);
+        self.check_bound(tail)?;
+        let size = Segment::record_size(payload.len() as u32);
+        let Some(segment) = self.last_segment()? else {
+            return Err(self.need_segment(tail, size, 0));
+        };
+        let mut head = Commit::load(&self.head_seen, Ordering::Relaxed);
+        let mut need = segment.room(tail.bytes, head.bytes, size);
+        if need.is_none() {
+            head = self.see_head();
+            need = segment.room(tail.bytes, head.bytes, size);
+        }
+        if need.is_none() {
+            return Err(self.crowded(tail, head, size, segment.capacity()));
+        }
+        let end = segment.write(tail.bytes, tag, payload);
+        // The one store that makes the record visible; pairs with the Acquire in `take_under_lock`.
+        self.tail.store(Commit { items: tail.items.wrapping_add(1), bytes: end }.to_word(), Ordering::Release);
+        Ok(())
+    }
+
+    #[inline]
+    fn check_bound(&self, tail: Commit) -> Result<(), Crowded> {
+        let max = self.max_items.load(Ordering::Relaxed);
+        if max == 0 {
+            return Ok(());
+        }
+        let seen = Commit::load(&self.head_seen, Ordering::Relaxed);
+        if tail.items.wrapping_sub(seen.items) < max || tail.items.wrapping_sub(self.see_head().items) < max {
+            Ok(())
+        } else {
+            Err(Crowded::Fault(PutFault::Full))
+        }
+    }
+
+    /// Reads the consumers' line and notes it. Acquire: what was read before `head` moved is really free.
+    fn see_head(&self) -> Commit {
+        let head = Commit::load(&self.head, Ordering::Acquire);
+        self.head_seen.store(head.to_word(), Ordering::Relaxed);
+        head
+    }
+
+    fn crowded(&self, tail: Commit, head: Commit, size: u32, capacity: u32) -> Crowded {
+        let in_flight = tail.bytes.wrapping_sub(head.bytes);
+        if self.fixed.load(Ordering::Relaxed) != 0 || in_flight > MAX_IN_FLIGHT - 2 * LAST_SEGMENT {
+            return Crowded::Fault(PutFault::Full);
+        }
+        self.need_segment(tail, size, capacity)
+    }
+
+    fn need_segment(&self, tail: Commit, size: u32, capacity: u32) -> Crowded {
+        let fixed = self.fixed.load(Ordering::Relaxed);
+        let wish = if fixed != 0 { fixed } else { (capacity * 2).clamp(FIRST_SEGMENT, LAST_SEGMENT) };
+        let capacity = wish.max((size * 2).next_power_of_two());
+        Crowded::NeedSegment { base: tail.bytes, capacity }
+    }
+
+    /// The segment to write to; goes on to one that a dead producer linked.
+    #[inline]
+    fn last_segment(&self) -> Result<Option<Segment>, Crowded> {
+        let mut reference = self.last.load(Ordering::Relaxed);
+        if reference == 0 {
+            reference = self.first.load(Ordering::Acquire);
+            if reference == 0 {
+                return Ok(None);
+            }
+            self.last.store(reference, Ordering::Relaxed);
+        }
+        let mut segment = Segment::open(reference).map_err(|error| Crowded::Fault(PutFault::Heap(error)))?;
+        loop {
+            let next = segment.head.next.load(Ordering::Acquire);
+            if next == 0 {
+                return Ok(Some(segment));
+            }
+            self.last.store(next, Ordering::Release);
+            segment = Segment::open(next).map_err(|error| Crowded::Fault(PutFault::Heap(error)))?;
+        }
+    }
+
+    /// Allocates a segment and links it behind the last one, unless somebody else did meanwhile.
+    #[cold]
+    fn grow(&self, me: Container, base: u32, capacity: u32) -> Result<(), PutFault> {
+        let mut block = Block::alloc(Segment::block_size(capacity)).map_err(PutFault::Heap)?;
+        Segment::format(&mut block, base, capacity);
+        let linked = block.attach(me, |reference| {
+            let _guard = self.lock(&self.producers);
+            self.link(base, reference)
+        });
+        // Not linked: the block comes back and is freed; the caller looks again.
+        match linked {
+            Ok(()) | Err((_, None)) => Ok(()),
+            Err((_, Some(fault))) => Err(fault),
+        }
+    }
+
+    fn link(&self, base: u32, reference: BlockRef) -> Result<(), Option<PutFault>> {
+        let last = match self.last_segment() {
+            Ok(last) => last,
+            Err(Crowded::Fault(fault)) => return Err(Some(fault)),
+            Err(Crowded::NeedSegment { .. }) => return Err(None),
+        };
+        // Somebody put something, or linked a segment, since the base was read.
+        if Commit::load(&self.tail, Ordering::Relaxed).bytes != base {
+            return Err(None);
+        }
+        match last {
+            None => self.first.store(reference.to_bits(), Ordering::Release),
+            Some(last) => {
+                last.set_end(base);
+                last.head.next.store(reference.to_bits(), Ordering::Release);
+            }
+        }
+        self.last.store(reference.to_bits(), Ordering::Release);
+        Ok(())
+    }
+
+    /// Takes C, finds the oldest record, copies it out, commits.
+    #[inline]
+    fn take_record(&self, me: Container, into: &mut Vec<u8>) -> Result<Received, GetFault> {
+        let mut retired = None;
+        let guard = self.lock(&self.consumers);
+        let result = self.take_under_lock(me, into, &mut retired);
+        drop(guard);
+        // A segment that was left is freed outside the lock.
+        drop(retired);
+        result
+    }
+
+    #[inline]
+    fn take_under_lock(&self, me: Container, into: &mut Vec<u8>, retired: &mut Option<Block>) -> Result<Received, GetFault> {
+        let head = Commit::load(&self.head, Ordering::Relaxed);
+        let mut tail = Commit::load(&self.tail_seen, Ordering::Relaxed);
+        if tail == head || tail.bytes.wrapping_sub(head.bytes) > MAX_IN_FLIGHT {
+            tail = Commit::load(&self.tail, Ordering::Acquire);
+            self.tail_seen.store(tail.to_word(), Ordering::Relaxed);
+            if tail == head {
+                return Err(self.why_empty());
+            }
+        }
+        let segment = self.current_segment(me, head, retired).map_err(|error| self.give_up(error))?;
+        // What lies behind a segment that has a successor lies in the successor.
+        let limit = if segment.head.next.load(Ordering::Acquire) == 0 { tail.bytes } else { segment.end() };
+        let Some(found) = segment.find(head.bytes, limit) else {
+            return Err(self.give_up(HeapError::Corrupt("a record in a channel makes no sense")));
+        };
+        self.accept(me, head, &segment, found, into)
+    }
+
+    #[inline]
+    fn accept(&self, me: Container, head: Commit, segment: &Segment, found: Found, into: &mut Vec<u8>) -> Result<Received, GetFault> {
+        let next = Commit { items: head.items.wrapping_add(1), bytes: found.end }.to_word();
+        // Release: our reads are done before a producer, which loads it with Acquire, reuses the bytes.
+        let commit = || self.head.store(next, Ordering::Release);
+        if found.tag == Tag::Inline {
+            segment.payload(&found, |bytes| into.extend_from_slice(bytes));
+            commit();
+            return Ok(Received::Inline);
+        }
+        let (reference, len) = segment.payload(&found, decode_reference);
+        let detached = reference
+            .ok_or(HeapError::Corrupt("a message refers to no block"))
+            .and_then(|reference| Block::detach(reference, me, commit));
+        match detached {
+            Ok(block) if len <= block.capacity() as u64 => {
+                Ok(Received::Block { block, len, envelope: found.tag == Tag::Envelope })
+            }
+            Ok(_) => Err(GetFault::Corrupt(HeapError::Corrupt("a message is longer than its block"))),
+            Err(error) => {
+                // Only this one message is lost.
+                commit();
+                Err(GetFault::Corrupt(error))
+            }
+        }
+    }
+
+    /// The segment that position `head` lies in; leaves the one before, which is handed out to be freed.
+    #[inline]
+    fn current_segment(&self, me: Container, head: Commit, retired: &mut Option<Block>) -> Result<Segment, HeapError> {
+        let mut reference = self.current.load(Ordering::Relaxed);
+        if reference == 0 {
+            reference = self.first.load(Ordering::Acquire);
+            self.current.store(reference, Ordering::Relaxed);
+        }
+        let segment = Segment::open(reference)?;
+        let next = segment.head.next.load(Ordering::Acquire);
+        if next == 0 || segment.end() != head.bytes {
+            return Ok(segment);
+        }
+        let old = BlockRef::from_bits(reference).ok_or(HeapError::Corrupt("not a segment reference"))?;
+        *retired = Some(Block::detach(old, me, || self.current.store(next, Ordering::SeqCst))?);
+        Segment::open(next)
+    }
+
+    /// The records cannot be followed any more: everything in flight is lost, what comes later is not.
+    fn give_up(&self, error: HeapError) -> GetFault {
+        let tail = Commit::load(&self.tail, Ordering::Acquire);
+        self.head.store(tail.to_word(), Ordering::SeqCst);
+        self.current.store(self.last.load(Ordering::Acquire), Ordering::Relaxed);
+        GetFault::Corrupt(error)
+    }
+
+    #[inline]
+    fn lock<'a>(&'a self, lock: &'a RawLock) -> Guard<'a> {
+        // Recovered or not makes no difference: every change under these locks is one store. Without a deadline this always succeeds.
+        let _ = lock.acquire(&ShortWait, None);
+        Guard { lock }
+    }
+
+    /// A participant died: give its locks back, wake who may have waited for its wake.
+    pub(crate) fn reap(&self, death: Death) {
+        let port = Waiter::new();
+        self.producers.reap(&port, death.owner);
+        self.consumers.reap(&port, death.owner);
+        self.items_bell.ring_all(&port);
+        self.room_bell.ring_all(&port);
+    }
+
+    /// Whether the block is a message in flight or a segment of this channel.
+    pub(crate) fn contains(&self, block: BlockRef) -> bool {
+        let _p = self.lock(&self.producers);
+        let _c = self.lock(&self.consumers);
+        let mut found = false;
+        self.each_segment(|reference, segment, from, to| {
+            found |= reference == block.to_bits() || has_record(segment, from, to, block);
+        });
+        found
+    }
+
+    /// Frees everything in flight and every segment. Can be done again after a death midway.
+    pub(crate) fn destroy(&self, me: Container) {
+        let mut scratch = Vec::new();
+        while self.has_items() {
+            scratch.clear();
+            let _ = self.take_record(me, &mut scratch);
+        }
+        let mut reference = match self.current.load(Ordering::SeqCst) {
+            0 => self.first.load(Ordering::SeqCst),
+            reference => reference,
+        };
+        while let (Some(block), Ok(segment)) = (BlockRef::from_bits(reference), Segment::open(reference)) {
+            let next = segment.head.next.load(Ordering::SeqCst);
+            let freed = Block::detach(block, me, || self.current.store(next, Ordering::SeqCst));
+            if freed.is_err() || next == 0 {
+                break;
+            }
+            reference = next;
+        }
+    }
+
+    /// Calls `f` for each segment with the positions of the records in it. Under P and C.
+    fn each_segment(&self, mut f: impl FnMut(u64, &Segment, u32, u32)) {
+        let (head, tail) = (Commit::load(&self.head, Ordering::SeqCst), Commit::load(&self.tail, Ordering::SeqCst));
+        let mut reference = match self.current.load(Ordering::SeqCst) {
+            0 => self.first.load(Ordering::SeqCst),
+            reference => reference,
+        };
+        let mut from = head.bytes;
+        // A chain is as long as what is in flight allows; a longer one is a corrupt circle.
+        for _ in 0..MAX_IN_FLIGHT / FIRST_SEGMENT {
+            let Ok(segment) = Segment::open(reference) else { return };
+            let next = segment.head.next.load(Ordering::SeqCst);
+            let to = if next == 0 { tail.bytes } else { segment.end() };
+            f(reference, &segment, from, to);
+            if next == 0 {
+                return;
+            }
+            (reference, from) = (next, to);
+        }
+    }
+}
+
+/// Why there is no room under P.
+enum Crowded {
+    NeedSegment { base: u32, capacity: u32 },
+    Fault(PutFault),
+}
+
+/// P or C, held.
+struct Guard<'a> {
+    lock: &'a RawLock,
+}
+
+impl Drop for Guard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // Taken from us only if we were proved dead.
+        let _ = self.lock.release(&ShortWait);
+        // Whoever released looks at a bell next; what it committed must be visible before (Dekker, `bell.rs`). On x86 the
+        // locked instruction of the release is that fence.
+        #[cfg(not(target_arch = "x86_64"))]
+        crate::atomic::fence(Ordering::SeqCst);
+    }
+}
+
+fn decode_reference(bytes: &[u8]) -> (Option<BlockRef>, u64) {
+    let word = |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_ne_bytes);
+    (BlockRef::from_bits(word(0)), word(8))
+}
+
+fn has_record(segment: &Segment, mut from: u32, to: u32, block: BlockRef) -> bool {
+    while let Some(found) = segment.find(from, to) {
+        if found.tag != Tag::Inline && segment.payload(&found, decode_reference).0 == Some(block) {
+            return true;
+        }
+        from = found.end;
+    }
+    false
+}

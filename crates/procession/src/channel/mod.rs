@@ -1,0 +1,23 @@
+//! Messages between processes.
+//!
+//! 1. `ring`: records in a segment, visible by one store. 2. `core`: the channel, a chain of segments with a lock and a bell per side. 3. `codec`,
+//!    `buffer`: values to bytes. 4. `queue`, `simple_queue`, `joinable_queue`. 5. `connection`: the two ends of a pipe.
+
+mod buffer;
+mod codec;
+mod connection;
+mod core;
+mod joinable_queue;
+mod queue;
+mod ring;
+mod simple_queue;
+
+pub use buffer::Buffer;
+pub use codec::{Codec, DecodeError, EncodeError, Plain, Raw, Serde};
+pub(crate) use codec::{block_payload, pack, pack_block, pack_hold, unpack};
+pub use connection::{Connection, Pipe, RecvError, SendError};
+pub(crate) use connection::{SharedEnd, SharedPipe};
+pub use joinable_queue::{JoinableQueue, TooManyDone};
+pub use queue::{GetError, PutError, Queue};
+pub(crate) use queue::SharedQueue;
+pub use simple_queue::SimpleQueue;

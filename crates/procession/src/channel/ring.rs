@@ -1,0 +1,264 @@
+//! Records of variable size in a segment of the heap, made visible by one store.
+#![expect(unsafe_code, reason = "copies records in and out of the mapped heap")]
+//!
+//! A channel counts, modulo 2^32, the items and the bytes that were ever put and ever taken. Both counts share one word, so *one store commits both*:
+//!
+//! ```text
+//! commit word = items:32 | bytes:32         tail: written by producers under P      head: written by consumers under C
+//!
+//!        head                tail
+//!          v                   v
+//!   free   | rec | rec | rec | |   free         position p lies at data[(p - base) % capacity] of the segment that covers it
+//! ```
+//!
+//! A record is a header word (`length:32 | tag:8`), the payload, padding to 8 bytes. It never wraps: where the segment's end is too near, a `PAD` record fills
+//! the rest, committed by the same store. Before that store nothing of a record is visible, after it everything is: a process that dies on either side leaves no
+//! half record (and no claimed but unpublished slot, the hole in every lock-free multi-producer ring; see ARCHITECTURE.md "Why not Vyukov").
+//!
+//! # Safety
+//! Data is reached by raw copies only, in a range that [`Segment::open`] checked against the block it lies in. Bytes between `tail` and `head + capacity` are
+//! written by whoever holds P, bytes between `head` and `tail` are read by whoever holds C, so honest peers never race; what a dishonest one writes is a
+//! valid `u8` and every length is checked before use (I6).
+
+use crate::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::heap::{Block, BlockRef, HeapError, the_heap};
+use std::ptr::NonNull;
+
+/// Bytes of a record's header; records are aligned to it.
+const HEADER: u32 = 8;
+
+/// Items and bytes, ever put or ever taken, modulo 2^32.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Commit {
+    pub(crate) items: u32,
+    pub(crate) bytes: u32,
+}
+
+impl Commit {
+    #[inline]
+    pub(crate) fn load(from: &AtomicU64, order: Ordering) -> Self {
+        let word = from.load(order);
+        Self { items: (word >> 32) as u32, bytes: word as u32 }
+    }
+
+    #[inline]
+    pub(crate) fn to_word(self) -> u64 {
+        (u64::from(self.items) << 32) | u64::from(self.bytes)
+    }
+}
+
+/// What a record holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tag {
+    /// The payload itself.
+    Inline,
+    /// Reference and length of a block with the payload.
+    Block,
+    /// As `Block`; the block is an envelope.
+    Envelope,
+    /// Nothing: the rest of the segment.
+    Pad,
+}
+
+impl Tag {
+    fn from_header(header: u64) -> Option<Self> {
+        match (header >> 32) & 0xff {
+            1 => Some(Self::Inline),
+            2 => Some(Self::Block),
+            3 => Some(Self::Envelope),
+            4 => Some(Self::Pad),
+            _ => None,
+        }
+    }
+
+    fn to_header(self, len: u32) -> u64 {
+        let tag: u64 = match self {
+            Self::Inline => 1,
+            Self::Block => 2,
+            Self::Envelope => 3,
+            Self::Pad => 4,
+        };
+        (tag << 32) | u64::from(len)
+    }
+}
+
+/// Head of a segment, at the beginning of its block.
+#[repr(C, align(64))]
+#[derive(Debug, zerocopy::FromBytes)]
+pub(crate) struct SegmentHead {
+    /// The segment that continues this one; 0: none yet. Written once, by a producer.
+    pub(crate) next: AtomicU64,
+    /// Position of the first byte.
+    base: AtomicU32,
+    /// Bytes of data, a power of two.
+    capacity: AtomicU32,
+    /// Position after the last byte, valid once `next` is set.
+    end: AtomicU32,
+    spare: [AtomicU32; 11],
+}
+const _: () = assert!(size_of::<SegmentHead>() == 64);
+
+/// A record that was found.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Found {
+    pub(crate) tag: Tag,
+    /// Bytes of payload.
+    pub(crate) len: u32,
+    /// Position of the payload.
+    at: u32,
+    /// Position after the record.
+    pub(crate) end: u32,
+}
+
+/// A segment of the heap, opened in this process and checked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Segment {
+    pub(crate) head: &'static SegmentHead,
+    data: NonNull<u8>,
+    base: u32,
+    mask: u32,
+}
+
+impl Segment {
+    /// Bytes of a block for a segment of `capacity` bytes (a power of two).
+    pub(crate) fn block_size(capacity: u32) -> usize {
+        size_of::<SegmentHead>() + capacity as usize
+    }
+
+    /// Lays a fresh segment out in a block that is still ours; its first byte will have position `base`.
+    pub(crate) fn format(block: &mut Block, base: u32, capacity: u32) {
+        let words = the_heap().atomics(&block.as_slice()[..size_of::<SegmentHead>()]);
+        for word in words {
+            word.store(0, Ordering::Relaxed);
+        }
+        words[1].store(u64::from(base) | (u64::from(capacity) << 32), Ordering::Release);
+    }
+
+    /// Opens the segment that a channel refers to.
+    #[inline]
+    pub(crate) fn open(reference: u64) -> Result<Self, HeapError> {
+        let reference = BlockRef::from_bits(reference).ok_or(HeapError::Corrupt("not a segment reference"))?;
+        let (place, size) = Block::peek(reference)?;
+        // SAFETY: the block has at least one granule (64 bytes) of mapped memory, aligned to 64; any bytes are a SegmentHead.
+        let head: &'static SegmentHead = unsafe { place.cast::<SegmentHead>().as_ref() };
+        let capacity = head.capacity.load(Ordering::Relaxed);
+        let fits = size.checked_sub(size_of::<SegmentHead>()).is_some_and(|room| capacity as usize <= room);
+        if !capacity.is_power_of_two() || capacity < HEADER || !fits {
+            return Err(HeapError::Corrupt("a segment's capacity does not fit its block"));
+        }
+        // SAFETY: the head is 64 bytes of a block that is larger.
+        let data = unsafe { place.add(size_of::<SegmentHead>()) };
+        Ok(Self { head, data, base: head.base.load(Ordering::Relaxed), mask: capacity - 1 })
+    }
+
+    #[inline]
+    pub(crate) fn capacity(&self) -> u32 {
+        self.mask + 1
+    }
+
+    /// Bytes a record with this payload takes, if there were no padding.
+    #[inline]
+    pub(crate) fn record_size(payload: u32) -> u32 {
+        HEADER + payload.next_multiple_of(8)
+    }
+
+    /// The first `end` of the segment: where its last record ended.
+    pub(crate) fn end(&self) -> u32 {
+        self.head.end.load(Ordering::Acquire)
+    }
+
+    /// Closes the segment at `end`, before its successor is linked.
+    pub(crate) fn set_end(&self, end: u32) {
+        self.head.end.store(end, Ordering::Release);
+    }
+
+    /// Bytes that a record of `size` bytes needs at position `tail`, with the padding before it; `None` if they are not free.
+    #[inline]
+    pub(crate) fn room(&self, tail: u32, head: u32, size: u32) -> Option<u32> {
+        // A head before our base reads an older segment: all of ours between base and tail is in use.
+        let in_this = head.wrapping_sub(self.base) <= tail.wrapping_sub(self.base);
+        let oldest = if in_this { head } else { self.base };
+        let used = tail.wrapping_sub(oldest);
+        let left_to_end = self.capacity() - (tail.wrapping_sub(self.base) & self.mask);
+        let pad = if left_to_end >= size { 0 } else { left_to_end };
+        let need = size.checked_add(pad)?;
+        (used <= self.capacity() && need <= self.capacity() - used).then_some(need)
+    }
+
+    /// Writes a record at `tail` (and the padding before it); nobody sees it before the commit. Returns the position after it. The caller
+    /// holds P and asked [`Segment::room`].
+    #[inline]
+    pub(crate) fn write(&self, mut tail: u32, tag: Tag, payload: &[u8]) -> u32 {
+        let len = payload.len() as u32;
+        let size = Self::record_size(len);
+        let left = self.capacity() - (tail.wrapping_sub(self.base) & self.mask);
+        if left < size {
+            self.put_header(tail, Tag::Pad.to_header(left - HEADER));
+            tail = tail.wrapping_add(left);
+        }
+        self.put_header(tail, tag.to_header(len));
+        let to = self.at(tail.wrapping_add(HEADER));
+        if len == 8 {
+            // The commonest payload, a word, without a call to memcpy.
+            let mut word = [0; 8];
+            word.copy_from_slice(payload);
+            // SAFETY: room for the record was checked; `to` is 8-aligned like every record.
+            unsafe { to.cast::<u64>().write(u64::from_ne_bytes(word)) };
+        } else {
+            // SAFETY: room for the whole record was checked and it does not cross the end of the segment; P makes us the only writer.
+            unsafe { to.copy_from_nonoverlapping(NonNull::from(payload).cast(), payload.len()) };
+        }
+        tail.wrapping_add(size)
+    }
+
+    /// Finds the record at position `head`, skipping padding; `None`: there is none before `tail` (only padding), or the bytes
+    /// make no sense.
+    #[inline]
+    pub(crate) fn find(&self, mut head: u32, tail: u32) -> Option<Found> {
+        loop {
+            let available = tail.wrapping_sub(head);
+            if available < HEADER || available > self.capacity() {
+                return None;
+            }
+            let header = self.get_header(head);
+            let (tag, len) = (Tag::from_header(header)?, header as u32);
+            let left = self.capacity() - (head.wrapping_sub(self.base) & self.mask);
+            let size = HEADER.checked_add(len.checked_next_multiple_of(8)?)?;
+            if size > available || size > left {
+                return None;
+            }
+            let end = head.wrapping_add(size);
+            if tag != Tag::Pad {
+                return Some(Found { tag, len, at: head.wrapping_add(HEADER), end });
+            }
+            head = end;
+        }
+    }
+
+    /// The payload of a record, for as long as the caller holds C and has not committed its removal. `f` must only copy.
+    #[inline]
+    pub(crate) fn payload<R>(&self, found: &Found, f: impl FnOnce(&[u8]) -> R) -> R {
+        // SAFETY: `find` checked that the record lies inside the segment; C keeps producers from reusing it.
+        let bytes = unsafe { std::slice::from_raw_parts(self.at(found.at).as_ptr(), found.len as usize) };
+        f(bytes)
+    }
+
+    #[inline]
+    fn put_header(&self, position: u32, header: u64) {
+        // SAFETY: positions are multiples of 8 inside the segment (masked), so the word is in the block and aligned.
+        unsafe { self.at(position).cast::<u64>().write(header) };
+    }
+
+    #[inline]
+    fn get_header(&self, position: u32) -> u64 {
+        // SAFETY: as in `put_header`; `at` aligns the position down.
+        unsafe { self.at(position).cast::<u64>().read() }
+    }
+
+    #[inline]
+    fn at(&self, position: u32) -> NonNull<u8> {
+        let offset = position.wrapping_sub(self.base) & self.mask & !7;
+        // SAFETY: masked by capacity - 1, so inside the data area.
+        unsafe { self.data.add(offset as usize) }
+    }
+}

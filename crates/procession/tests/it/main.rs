@@ -1,0 +1,2 @@
+//! Integration tests, one file per concept.
+mod queue;
