@@ -408,7 +408,7 @@ impl Channel {
         Segment::format(&mut block, base, capacity);
         let linked = block.attach(me, |reference| {
             let _guard = self.lock(&self.producers);
-            self.link(base, reference)
+            self.link(base, capacity, reference)
         });
         // Not linked: the block comes back and is freed; the caller looks again.
         match linked {
@@ -417,7 +417,7 @@ impl Channel {
         }
     }
 
-    fn link(&self, base: u32, reference: BlockRef) -> Result<(), Option<PutFault>> {
+    fn link(&self, base: u32, capacity: u32, reference: BlockRef) -> Result<(), Option<PutFault>> {
         let last = match self.last_segment() {
             Ok(last) => last,
             Err(Crowded::Fault(fault)) => return Err(Some(fault)),
@@ -425,6 +425,9 @@ impl Channel {
         };
         // Somebody put something, or linked a segment, since the base was read.
         if Commit::load(&self.tail, Ordering::Relaxed).bytes != base {
+            return Err(None);
+        }
+        if last.is_some_and(|last| last.is_fresh(base, capacity)) {
             return Err(None);
         }
         match last {
@@ -505,21 +508,24 @@ impl Channel {
             reference = self.first.load(Ordering::Acquire);
             self.current.store(reference, Ordering::Relaxed);
         }
-        let segment = Segment::open(reference)?;
-        let next = segment.head.next.load(Ordering::Acquire);
-        if next == 0 || segment.end() != head.bytes {
-            return Ok(segment);
+        let mut segment = Segment::open(reference)?;
+        loop {
+            let next = segment.head.next.load(Ordering::Acquire);
+            if next == 0 || segment.covers(head.bytes) {
+                return Ok(segment);
+            }
+            let old = BlockRef::from_bits(reference).ok_or(HeapError::Corrupt("not a segment reference"))?;
+            *retired = Some(Block::detach(old, me, || self.current.store(next, Ordering::SeqCst))?);
+            reference = next;
+            segment = Segment::open(reference)?;
         }
-        let old = BlockRef::from_bits(reference).ok_or(HeapError::Corrupt("not a segment reference"))?;
-        *retired = Some(Block::detach(old, me, || self.current.store(next, Ordering::SeqCst))?);
-        Segment::open(next)
     }
 
-    /// The records cannot be followed any more: everything in flight is lost, what comes later is not.
+    /// The records cannot be followed any more: everything in flight is lost, what comes later is not (the next look for
+    /// the current segment passes by those that `head` has left behind).
     fn give_up(&self, error: HeapError) -> GetFault {
         let tail = Commit::load(&self.tail, Ordering::Acquire);
         self.head.store(tail.to_word(), Ordering::SeqCst);
-        self.current.store(self.last.load(Ordering::Acquire), Ordering::Relaxed);
         GetFault::Corrupt(error)
     }
 

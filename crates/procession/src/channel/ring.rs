@@ -162,9 +162,19 @@ impl Segment {
         HEADER + payload.next_multiple_of(8)
     }
 
-    /// The first `end` of the segment: where its last record ended.
+    /// Where the last record of a closed segment ended.
     pub(crate) fn end(&self) -> u32 {
         self.head.end.load(Ordering::Acquire)
+    }
+
+    /// Whether a closed segment holds the record at `position`.
+    pub(crate) fn covers(&self, position: u32) -> bool {
+        position.wrapping_sub(self.base) < self.end().wrapping_sub(self.base)
+    }
+
+    /// Whether nothing was written to the segment yet and it is no smaller than `capacity`.
+    pub(crate) fn is_fresh(&self, base: u32, capacity: u32) -> bool {
+        self.base == base && self.capacity() >= capacity
     }
 
     /// Closes the segment at `end`, before its successor is linked.
