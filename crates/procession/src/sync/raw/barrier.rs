@@ -113,7 +113,7 @@ fn record_word(round: u32, owner: Owner) -> u64 {
 
 impl RawArrival {
     /// A free record.
-    #[cfg(test)]
+    #[cfg(all(test, procession_loom))]
     pub(crate) fn new() -> Self {
         Self {
             word: AtomicU64::new(0),
@@ -147,7 +147,7 @@ impl RawArrival {
 
 impl RawBarrier {
     /// A barrier nobody has arrived at.
-    #[cfg(test)]
+    #[cfg(all(test, procession_loom))]
     pub(crate) fn new() -> Self {
         Self {
             state: AtomicU64::new(0),

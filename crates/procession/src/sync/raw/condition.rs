@@ -75,7 +75,7 @@ fn is_waiting(state: u32) -> bool {
 
 impl RawCondition {
     /// A condition nobody has waited for.
-    #[cfg(test)]
+    #[cfg(all(test, procession_loom))]
     pub(crate) fn new() -> Self {
         Self::starting_at(0)
     }
@@ -205,7 +205,7 @@ fn oldest(cells: &[RawCell]) -> Option<&RawCell> {
 
 impl RawCell {
     /// A free cell.
-    #[cfg(test)]
+    #[cfg(all(test, procession_loom))]
     pub(crate) fn new() -> Self {
         Self {
             state: AtomicU32::new(FREE),

@@ -55,7 +55,7 @@ fn has_fired(since: u32, now: u32) -> bool {
 
 impl RawEvent {
     /// A clear event.
-    #[cfg(test)]
+    #[cfg(all(test, procession_loom))]
     pub(crate) fn new() -> Self {
         Self {
             word: AtomicU32::new(0),

@@ -53,7 +53,7 @@ pub(crate) struct RawSemaphore {
 
 impl RawSemaphore {
     /// A semaphore that is not initialised yet.
-    #[cfg(test)]
+    #[cfg(all(test, procession_loom))]
     pub(crate) fn new() -> Self {
         Self {
             word: AtomicU32::new(0),
