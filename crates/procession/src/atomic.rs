@@ -63,7 +63,6 @@ mod mortal {
             #[derive(Debug)]
             pub(crate) struct $name(loom::sync::atomic::$name);
 
-            #[allow(dead_code)]
             impl $name {
                 pub(crate) fn new(value: $int) -> Self {
                     Self(loom::sync::atomic::$name::new(value))

@@ -276,11 +276,11 @@ impl RawCell {
     /// Frees the cell; `false`, and it stays the caller's, if it has been notified.
     fn leave_unless_notified(&self, me: Owner) -> bool {
         let me = me.to_word();
-        // Each CAS fails only if the state has moved on, and it moves on only to NOTIFIED.
-        !(self.state.load(Ordering::Acquire) == NOTIFIED | me
-            || !self.turn(ASLEEP | me, FREE)
-                && !self.turn(WAITING | me, FREE)
-                && self.state.load(Ordering::Acquire) == NOTIFIED | me)
+        // Both fail only if the state has moved on, and it moves on only to NOTIFIED.
+        if self.turn(ASLEEP | me, FREE) || self.turn(WAITING | me, FREE) {
+            return true;
+        }
+        self.state.load(Ordering::Acquire) != NOTIFIED | me
     }
 }
 

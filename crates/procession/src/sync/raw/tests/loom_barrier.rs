@@ -1,6 +1,6 @@
 //! Every schedule of a few threads at one barrier.
 //!
-//! Bounds: 2 parties, 2-3 threads, up to two rounds; 2 preemptions.
+//! Bounds: 2 parties (3 in one test), 2-3 threads, up to two rounds; 2 preemptions.
 
 use super::super::{BarrierError, RawArrival, RawBarrier};
 use super::loom_port::{
@@ -11,15 +11,15 @@ use std::sync::Arc;
 
 struct Scene {
     barrier: RawBarrier,
-    records: [RawArrival; 2],
+    records: Vec<RawArrival>,
     count: Guarded,
     world: Arc<World>,
 }
 
-fn scene() -> Arc<Scene> {
+fn scene(parties: usize) -> Arc<Scene> {
     Arc::new(Scene {
         barrier: RawBarrier::new(),
-        records: [RawArrival::new(), RawArrival::new()],
+        records: (0..parties).map(|_| RawArrival::new()).collect(),
         count: Guarded::new(),
         world: World::new(),
     })
@@ -35,7 +35,7 @@ impl Scene {
 #[test]
 fn two_rounds_of_two() {
     explore(2, || {
-        let scene = scene();
+        let scene = scene(2);
         let other = scene.clone();
         let other = thread::spawn(move || {
             other.count.add();
@@ -55,7 +55,7 @@ fn two_rounds_of_two() {
 #[test]
 fn an_abort_frees_who_waits() {
     explore(2, || {
-        let scene = scene();
+        let scene = scene(2);
         let other = scene.clone();
         let other = thread::spawn(move || other.pass(1));
         scene.barrier.abort(&scene.world.port(2));
@@ -67,7 +67,7 @@ fn an_abort_frees_who_waits() {
 #[test]
 fn a_timeout_breaks_for_all_or_for_none() {
     explore(2, || {
-        let scene = scene();
+        let scene = scene(2);
         let hasty = scene.clone();
         let hasty = thread::spawn(move || {
             hasty
@@ -86,7 +86,7 @@ fn a_timeout_breaks_for_all_or_for_none() {
 #[test]
 fn a_reset_breaks_a_round_for_all_or_for_none() {
     explore(2, || {
-        let scene = scene();
+        let scene = scene(2);
         let others = [1, 2].map(|slot| {
             let scene = scene.clone();
             thread::spawn(move || {
@@ -106,7 +106,7 @@ fn a_reset_breaks_a_round_for_all_or_for_none() {
 #[test]
 fn a_reset_barrier_works_again() {
     explore(2, || {
-        let scene = scene();
+        let scene = scene(2);
         let other = scene.clone();
         let other = thread::spawn(move || match other.pass(1) {
             Err(_) => other.pass(1),
@@ -122,7 +122,7 @@ fn a_reset_barrier_works_again() {
 fn a_party_that_dies_anywhere_breaks_the_round_it_was_in() {
     at_each_kill_point(|fuel, was_killed| {
         explore(2, move || {
-            let scene = scene();
+            let scene = scene(2);
             let survivor = scene.clone();
             let survivor = thread::spawn(move || survivor.pass(1));
             let reaper = scene.world.port(4);
@@ -153,9 +153,29 @@ fn a_party_that_dies_anywhere_breaks_the_round_it_was_in() {
 }
 
 #[test]
+fn reaping_an_arrived_party_frees_who_waits_for_the_third() {
+    explore(2, || {
+        let scene = scene(3);
+        let dead = scene
+            .barrier
+            .arrive(&scene.records, &scene.world.port(3), None);
+        assert!(!dead.unwrap().is_last);
+        let survivor = scene.clone();
+        let survivor = thread::spawn(move || survivor.pass(1));
+        scene.world.bury(owner(3));
+        assert!(
+            scene
+                .barrier
+                .reap(&scene.records, &scene.world.port(2), owner(3))
+        );
+        assert_eq!(survivor.join().unwrap(), Err(BarrierError::Broken));
+    });
+}
+
+#[test]
 fn a_waiter_notices_the_death_by_itself() {
     explore(2, || {
-        let scene = scene();
+        let scene = scene(2);
         let arrival = scene
             .barrier
             .arrive(&scene.records[..], &scene.world.port(3), None);
