@@ -1,6 +1,6 @@
 //! Every schedule of a few threads at one barrier.
 //!
-//! Bounds: 2 parties (3 in one test), 2-3 threads, up to two rounds; 2 preemptions.
+//! Bounds: 2 parties (3 in one test), 2-3 threads, up to two rounds; 3 preemptions (2 in `a_reset_breaks_...`).
 
 use super::super::{BarrierError, RawArrival, RawBarrier};
 use super::loom_port::{
@@ -34,7 +34,7 @@ impl Scene {
 
 #[test]
 fn two_rounds_of_two() {
-    explore(2, || {
+    explore(3, || {
         let scene = scene(2);
         let other = scene.clone();
         let other = thread::spawn(move || {
@@ -54,7 +54,7 @@ fn two_rounds_of_two() {
 
 #[test]
 fn an_abort_frees_who_waits() {
-    explore(2, || {
+    explore(3, || {
         let scene = scene(2);
         let other = scene.clone();
         let other = thread::spawn(move || other.pass(1));
@@ -66,7 +66,7 @@ fn an_abort_frees_who_waits() {
 
 #[test]
 fn a_timeout_breaks_for_all_or_for_none() {
-    explore(2, || {
+    explore(3, || {
         let scene = scene(2);
         let hasty = scene.clone();
         let hasty = thread::spawn(move || {
@@ -105,7 +105,7 @@ fn a_reset_breaks_a_round_for_all_or_for_none() {
 
 #[test]
 fn a_reset_barrier_works_again() {
-    explore(2, || {
+    explore(3, || {
         let scene = scene(2);
         let other = scene.clone();
         let other = thread::spawn(move || match other.pass(1) {
@@ -121,7 +121,7 @@ fn a_reset_barrier_works_again() {
 #[test]
 fn a_party_that_dies_anywhere_breaks_the_round_it_was_in() {
     at_each_kill_point(|fuel, was_killed| {
-        explore(2, move || {
+        explore(3, move || {
             let scene = scene(2);
             let survivor = scene.clone();
             let survivor = thread::spawn(move || survivor.pass(1));
@@ -154,7 +154,7 @@ fn a_party_that_dies_anywhere_breaks_the_round_it_was_in() {
 
 #[test]
 fn reaping_an_arrived_party_frees_who_waits_for_the_third() {
-    explore(2, || {
+    explore(3, || {
         let scene = scene(3);
         let dead = scene
             .barrier
@@ -174,7 +174,7 @@ fn reaping_an_arrived_party_frees_who_waits_for_the_third() {
 
 #[test]
 fn a_waiter_notices_the_death_by_itself() {
-    explore(2, || {
+    explore(3, || {
         let scene = scene(2);
         let arrival = scene
             .barrier
