@@ -4,12 +4,30 @@
 //! ARCHITECTURE.md). Waiting and liveness come in through a [`Port`].
 //!
 //! 1. `lock`: one word; owner recorded; handed on when the owner dies.
-//! 2. `bell`: carries sleepers over a change of some other state.
+//! 2. `rlock`: a lock, and how deep which thread is inside.
+//! 3. `semaphore`: a count of permits, bounded or not; nobody owns them.
+//! 4. `event`: a flag to wait for.
+//! 5. `condition`: one cell per waiter; notifications are exact and skip the dead.
+//! 6. `barrier`: rounds of so many parties; breaks if one dies inside.
+//! 7. `bell`: carries sleepers over a change of some other state.
 
+mod barrier;
 mod bell;
+mod condition;
+mod event;
 mod lock;
 mod port;
+mod rlock;
+mod semaphore;
 
+#[cfg(test)]
+mod tests;
+
+pub(crate) use barrier::{Arrival, BARRIER_MAX, BarrierError, RawArrival, RawBarrier};
 pub(crate) use bell::RawBell;
+pub(crate) use condition::{RawCell, RawCondition, Waited};
+pub(crate) use event::RawEvent;
 pub(crate) use lock::{Acquired, NotHeld, RawLock, TimedOut, WouldBlock};
 pub(crate) use port::{ALL, Deadline, Port, Slept};
+pub(crate) use rlock::{NotOwner, RLockError, RLockTryError, RawRLock};
+pub(crate) use semaphore::{AboveLimit, RawSemaphore, SEMAPHORE_MAX};

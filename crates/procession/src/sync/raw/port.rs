@@ -13,7 +13,8 @@ use std::time::Instant;
 pub(crate) enum Slept {
     /// Woken, the word had changed, a bounded slice ran out, or for no reason: look at the state again.
     Again,
-    /// The deadline has passed. Look once more, then give up.
+    /// The deadline has passed, *and no wake was spent on this sleeper* (a sleeper that was woken says `Again`,
+    /// however late it is: the wake is a baton, see `lock`). Look once more, then give up.
     TimedOut,
 }
 
@@ -28,6 +29,11 @@ pub(crate) trait Port {
     /// Whether `owner` is *proved* to be gone. Never true for a process that might still touch the heap. May be slow
     /// (system calls): ask only before or after a sleep.
     fn is_gone(&self, owner: Owner) -> bool;
+
+    /// Whether `owner` is already known to be gone, without asking the kernel. Safe to ask on fast paths.
+    fn is_known_gone(&self, owner: Owner) -> bool {
+        self.is_gone(owner)
+    }
 
     /// Busy-waits a moment; `turn` counts calls from zero since the operation began to wait. `false` says
     /// that spinning no longer pays and the caller must sleep.
