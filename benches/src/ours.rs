@@ -63,7 +63,7 @@ pub(crate) fn buffers_loaned(_operations: u64, _len: usize) -> Attempt<Duration>
 
 // ---- lock -------------------------------------------------------------------------------------------------
 
-/// FILL IN: lock, add one to a plain shared number, unlock; `operations` times, with nobody else there.
+/// FILL IN: lock and unlock, nothing in between, `operations` times, with nobody else there.
 pub(crate) fn lock_uncontended(_operations: u64) -> Attempt<Duration> {
     None
 }
