@@ -7,3 +7,11 @@ mod sync;
 
 #[cfg(not(procession_loom))]
 mod sys;
+
+#[cfg(all(
+    test,
+    not(procession_loom),
+    target_os = "linux",
+    target_arch = "x86_64"
+))]
+mod crash;
