@@ -29,3 +29,10 @@ pub use family::{MAX_PARTICIPANTS, Owner};
 pub use heap::{Handle, HeapError, HeapStats, heap_stats};
 #[cfg(not(procession_loom))]
 pub use sync::Lock;
+#[cfg(all(
+    test,
+    not(procession_loom),
+    target_os = "linux",
+    target_arch = "x86_64"
+))]
+mod crash;

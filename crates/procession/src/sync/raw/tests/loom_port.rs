@@ -142,7 +142,7 @@ impl Port for LoomPort {
             .lock()
             .end(count as usize, Slept::Again, |sleeper| {
                 sleeper.address == address
-            });
+            }) as u32
     }
 }
 

@@ -1,0 +1,244 @@
+//! The raw calls behind the crash tests: fork, wait, ptrace, breakpoints, the tick.
+//!
+//! # Safety
+//! Forking: only the calling thread lives on in the child. glibc makes `malloc` usable there; the child must
+//! not need a lock that another thread of the test binary may hold, which is why the crash tests run with
+//! `--test-threads=1`. Ptrace: requests concern a child of the calling thread, and only its registers and its
+//! scheduling, never this process's memory. The two trap instructions change no memory and only one register.
+#![expect(unsafe_code)]
+
+use std::arch::asm;
+use std::io;
+use std::mem::offset_of;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+
+use libc::{c_int, c_long};
+pub(crate) use rustix::process::{Pid, Signal};
+
+/// Exit code of a forked child whose closure panicked, as in a Rust program.
+pub(super) const PANICKED: i32 = 101;
+
+/// In rax at the `ud2` that ends the victim's window, to tell it from an abort.
+const CLOSING: u64 = 0x9ce5_510a_c105_ed00;
+
+const RIP: usize = offset_of!(libc::user, regs) + offset_of!(libc::user_regs_struct, rip);
+const RAX: usize = offset_of!(libc::user, regs) + offset_of!(libc::user_regs_struct, rax);
+const DR0: usize = offset_of!(libc::user, u_debugreg);
+const DR7: usize = DR0 + 7 * size_of::<u64>();
+
+/// What `wait` saw.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Waited {
+    /// Stopped for the tracer, by this signal.
+    Stopped(i32),
+    /// Gone, with this exit code.
+    Exited(i32),
+    /// Gone, by this signal.
+    Signaled(i32),
+    /// A tick came first.
+    Interrupted,
+    /// Asked not to wait, and nothing has happened.
+    Running,
+}
+
+/// Forks a child that runs `child` and ends: code 0, or [`PANICKED`]. It dies with the thread that forked it.
+pub(crate) fn fork(child: &mut dyn FnMut()) -> io::Result<Pid> {
+    let parent = rustix::process::getpid();
+    // SAFETY: the child uses only what survives a fork, see the header.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // An error would only leave an orphan running until its own end.
+        let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+        if rustix::process::getppid() != Some(parent) {
+            exit(1);
+        }
+        exit(catch_unwind(AssertUnwindSafe(child)).map_or(PANICKED, |()| 0));
+    }
+    Pid::from_raw(pid)
+        .filter(|_| pid > 0)
+        .ok_or_else(io::Error::last_os_error)
+}
+
+fn exit(code: i32) -> ! {
+    // SAFETY: ends this process at once; no destructor or exit handler of the parent's runs twice.
+    unsafe { libc::_exit(code) }
+}
+
+/// Waits for a change of a child: a stop, or its end, which reaps it.
+pub(super) fn wait(pid: Pid, block: bool) -> io::Result<Waited> {
+    let mut status = 0;
+    let flags = libc::__WALL | if block { 0 } else { libc::WNOHANG };
+    // SAFETY: `status` is a live local.
+    let got = unsafe { libc::waitpid(raw(pid), &raw mut status, flags) };
+    match got {
+        0 => Ok(Waited::Running),
+        -1 => match io::Error::last_os_error() {
+            error if error.kind() == io::ErrorKind::Interrupted => Ok(Waited::Interrupted),
+            error => Err(error),
+        },
+        _ if libc::WIFSTOPPED(status) => Ok(Waited::Stopped(libc::WSTOPSIG(status))),
+        _ if libc::WIFSIGNALED(status) => Ok(Waited::Signaled(libc::WTERMSIG(status))),
+        _ => Ok(Waited::Exited(libc::WEXITSTATUS(status))),
+    }
+}
+
+/// Sends a signal; a process that is gone already is no error.
+pub(super) fn kill(pid: Pid, signal: Signal) {
+    // The one possible error is ESRCH: the pid is our child's, not yet reaped or just gone.
+    let _ = rustix::process::kill_process(pid, signal);
+}
+
+/// The child agrees to be traced by its parent.
+pub(super) fn trace_me() -> io::Result<()> {
+    ptrace(libc::PTRACE_TRACEME, 0, 0, 0).map(drop)
+}
+
+/// Lets the kernel kill the stopped tracee when the tracer is gone.
+pub(super) fn die_with_tracer(pid: Pid) -> io::Result<()> {
+    ptrace(
+        libc::PTRACE_SETOPTIONS,
+        raw(pid),
+        0,
+        libc::PTRACE_O_EXITKILL as usize,
+    )
+    .map(drop)
+}
+
+/// Runs the stopped tracee for one instruction, delivering `signal` (0: none).
+pub(super) fn step(pid: Pid, signal: i32) -> io::Result<()> {
+    ptrace(libc::PTRACE_SINGLESTEP, raw(pid), 0, signal as usize).map(drop)
+}
+
+/// Runs the stopped tracee freely, delivering `signal` (0: none).
+pub(super) fn resume(pid: Pid, signal: i32) -> io::Result<()> {
+    ptrace(libc::PTRACE_CONT, raw(pid), 0, signal as usize).map(drop)
+}
+
+/// Address of the instruction that the stopped tracee will execute next.
+pub(super) fn instruction(pid: Pid) -> io::Result<u64> {
+    ptrace(libc::PTRACE_PEEKUSER, raw(pid), RIP, 0)
+}
+
+/// Whether the tracee, stopped by SIGILL, stands at [`close_window`].
+pub(super) fn at_closing(pid: Pid) -> io::Result<bool> {
+    Ok(ptrace(libc::PTRACE_PEEKUSER, raw(pid), RAX, 0)? == CLOSING)
+}
+
+/// Arms or clears the stopped tracee's hardware breakpoint.
+pub(super) fn set_breakpoint(pid: Pid, address: Option<u64>) -> io::Result<()> {
+    ptrace(libc::PTRACE_POKEUSER, raw(pid), DR7, 0)?;
+    if let Some(address) = address {
+        ptrace(libc::PTRACE_POKEUSER, raw(pid), DR0, address as usize)?;
+        // Bit 0 arms register 0; its condition bits are 0, which means "on execution".
+        ptrace(libc::PTRACE_POKEUSER, raw(pid), DR7, 1)?;
+    }
+    Ok(())
+}
+
+fn ptrace(request: libc::c_uint, pid: i32, address: usize, data: usize) -> io::Result<u64> {
+    let mut word: c_long = 0;
+    let peek = request == libc::PTRACE_PEEKUSER;
+    let data = if peek { (&raw mut word) as usize } else { data };
+    // SAFETY: the raw call writes memory for PEEKUSER only, and there `data` is the live local `word`.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_ptrace,
+            c_long::from(request),
+            c_long::from(pid),
+            address,
+            data,
+        )
+    };
+    if result == -1 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(word as u64)
+    }
+}
+
+/// Stops the traced process, which goes on behind it when resumed.
+#[inline(always)]
+pub(super) fn stop_here() {
+    // SAFETY: traps into the tracer and changes nothing; not `nomem`, so that the operation stays behind it.
+    unsafe { asm!("int3", options(nostack)) }
+}
+
+/// Ends the victim's window. It is another trap than [`stop_here`], so that the tracer sees by the signal
+/// alone that this is no single step, without looking at the registers after each.
+#[inline(always)]
+pub(super) fn close_window() {
+    // SAFETY: faults into the tracer, which kills; not `nomem`, so that the operation stays before it.
+    unsafe { asm!("ud2", in("rax") CLOSING, options(nostack)) }
+}
+
+/// Starts (or, with 0, ends) a periodic signal that interrupts [`wait`].
+pub(super) fn tick_every(micros: u32) -> io::Result<()> {
+    let beat = libc::timeval {
+        tv_sec: 0,
+        tv_usec: micros.into(),
+    };
+    let timer = libc::itimerval {
+        it_interval: beat,
+        it_value: beat,
+    };
+    // SAFETY: `timer` is a live local, and no old value is asked for.
+    let result = unsafe { libc::setitimer(libc::ITIMER_REAL, &raw const timer, ptr::null_mut()) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Lets [`tick_every`]'s signal interrupt calls instead of ending the process.
+pub(super) fn catch_ticks() -> io::Result<()> {
+    extern "C" fn ignore(_signal: c_int) {}
+    let handler: extern "C" fn(c_int) = ignore;
+    // SAFETY: all-zero is a valid sigaction: the default action, no flags (so no SA_RESTART), an empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as libc::sighandler_t;
+    // SAFETY: the handler does nothing, hence is async-signal-safe, and lives as long as the program.
+    let result = unsafe { libc::sigaction(libc::SIGALRM, &raw const action, ptr::null_mut()) };
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
+
+/// Whether the process sleeps in the kernel where a signal would wake it.
+pub(super) fn is_asleep(pid: Pid) -> bool {
+    std::fs::read_to_string(format!("/proc/{}/stat", raw(pid))).is_ok_and(|stat| {
+        stat.rsplit_once(')')
+            .is_some_and(|(_, rest)| rest.starts_with(" S"))
+    })
+}
+
+fn raw(pid: Pid) -> i32 {
+    pid.as_raw_nonzero().get()
+}
+
+/// Maps zeroed memory that forked children share; it is never unmapped.
+pub(super) fn map_shared(len: usize) -> io::Result<ptr::NonNull<u8>> {
+    use rustix::mm::{MapFlags, ProtFlags, mmap_anonymous};
+    // SAFETY: a new mapping at an address that the kernel chooses replaces nothing.
+    let at = unsafe {
+        mmap_anonymous(
+            ptr::null_mut(),
+            len,
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::SHARED,
+        )
+    }?;
+    ptr::NonNull::new(at.cast()).ok_or_else(|| io::Error::other("mmap gave a null address"))
+}
+
+/// Unmaps what [`map_shared`] gave.
+///
+/// # Safety
+/// Nothing refers into the mapping any more, and `len` is its length.
+pub(super) unsafe fn unmap_shared(at: ptr::NonNull<u8>, len: usize) {
+    // SAFETY: the caller's duty. An error leaves it mapped, which harms nobody.
+    let _ = unsafe { rustix::mm::munmap(at.as_ptr().cast(), len) };
+}
