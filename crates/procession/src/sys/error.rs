@@ -27,12 +27,20 @@ impl error::Error for Failed {
 /// An error that says `attempt` and keeps `cause`, with the same kind.
 pub(crate) fn failed(attempt: impl Into<String>, cause: impl Into<io::Error>) -> io::Error {
     let cause = cause.into();
-    io::Error::new(cause.kind(), Failed { attempt: attempt.into(), cause })
+    io::Error::new(
+        cause.kind(),
+        Failed {
+            attempt: attempt.into(),
+            cause,
+        },
+    )
 }
 
 /// The error number, also of an error made by [`failed`].
 pub(crate) fn errno(error: &io::Error) -> Option<i32> {
-    error.raw_os_error().or_else(|| errno(&error.get_ref()?.downcast_ref::<Failed>()?.cause))
+    error
+        .raw_os_error()
+        .or_else(|| errno(&error.get_ref()?.downcast_ref::<Failed>()?.cause))
 }
 
 #[cfg(test)]
@@ -47,7 +55,10 @@ mod tests {
         assert_eq!(outer.to_string(), "start the program");
         assert_eq!(outer.kind(), io::ErrorKind::NotFound);
         assert_eq!(errno(&outer), Some(libc::ENOENT));
-        assert_eq!(outer.source().map(ToString::to_string).as_deref(), Some("open the file"));
+        assert_eq!(
+            outer.source().map(ToString::to_string).as_deref(),
+            Some("open the file")
+        );
         assert_eq!(errno(&io::Error::other("no number")), None);
     }
 }

@@ -79,7 +79,9 @@ pub(super) fn adopt(pid: i32) -> io::Result<Child> {
     let id = pid.unsigned_abs();
     match Pidfd::open(id) {
         Ok(pidfd) if pidfd.is_our_child() => Ok(Child { pid: id, pidfd }),
-        Ok(_) => Err(io::Error::other(format!("child {pid} was reaped by someone else at once"))),
+        Ok(_) => Err(io::Error::other(format!(
+            "child {pid} was reaped by someone else at once"
+        ))),
         Err(error) => {
             if error.kind() != io::ErrorKind::NotFound
                 && super::error::errno(&error) != Some(libc::ESRCH)
@@ -87,7 +89,9 @@ pub(super) fn adopt(pid: i32) -> io::Result<Child> {
             {
                 // Nobody could ever wait for it without a descriptor: undo the start.
                 let _ = kill_process(pid, rustix::process::Signal::KILL);
-                while waitpid(Some(pid), WaitOptions::empty()).err() == Some(rustix::io::Errno::INTR) {}
+                while waitpid(Some(pid), WaitOptions::empty()).err()
+                    == Some(rustix::io::Errno::INTR)
+                {}
             }
             Err(failed(format!("watch child {pid}"), error))
         }
@@ -108,8 +112,12 @@ impl Gate {
         if !signal::children_reaped_by_kernel() {
             return Ok(None);
         }
-        let event = eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| failed("make an eventfd", error))?;
-        Ok(Some(Self { event, parent: getpid() }))
+        let event =
+            eventfd(0, EventfdFlags::CLOEXEC).map_err(|error| failed("make an eventfd", error))?;
+        Ok(Some(Self {
+            event,
+            parent: getpid(),
+        }))
     }
 
     /// In the parent: lets the child go.
@@ -119,7 +127,10 @@ impl Gate {
 
     /// In the child: waits for the parent, or for its death.
     fn pass(self) {
-        let slice = Timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+        let slice = Timespec {
+            tv_sec: 0,
+            tv_nsec: 50_000_000,
+        };
         loop {
             let mut fds = [PollFd::new(&self.event, PollFlags::IN)];
             let opened = poll(&mut fds, Some(&slice)).is_ok_and(|ready| ready > 0);
@@ -140,7 +151,10 @@ impl Gate {
 /// the kernel cannot do it (fork normally then); the kernel's refusal, among others if we are the init process.
 pub(crate) fn clone_as_sibling() -> io::Result<Fork> {
     refuse_threads()?;
-    let thread_id = rustix::thread::get_clear_child_tid_address().ok().flatten().ok_or_else(unsupported)?;
+    let thread_id = rustix::thread::get_clear_child_tid_address()
+        .ok()
+        .flatten()
+        .ok_or_else(unsupported)?;
     let robust = RobustList::of_this_thread();
     let mut pidfd: c_int = -1;
     let flags = libc::CLONE_PARENT
@@ -159,7 +173,10 @@ pub(crate) fn clone_as_sibling() -> io::Result<Fork> {
         pid => {
             // SAFETY: with CLONE_PIDFD a successful clone stored a new descriptor that nobody else owns.
             let fd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-            Ok(Fork::Parent(Child { pid: u32::try_from(pid).unwrap_or(0), pidfd: Pidfd::from(fd) }))
+            Ok(Fork::Parent(Child {
+                pid: u32::try_from(pid).unwrap_or(0),
+                pidfd: Pidfd::from(fd),
+            }))
         }
     }
 }
@@ -181,7 +198,11 @@ fn raw_clone(flags: c_ulong, pidfd: &mut c_int, thread_id: *mut c_void) -> c_lon
     let pidfd = ptr::from_mut(pidfd);
     let none = ptr::null_mut::<c_void>();
     // The kernel's order of the last two arguments is x86's own.
-    let (fourth, fifth) = if cfg!(target_arch = "x86_64") { (thread_id, none) } else { (none, thread_id) };
+    let (fourth, fifth) = if cfg!(target_arch = "x86_64") {
+        (thread_id, none)
+    } else {
+        (none, thread_id)
+    };
     // SAFETY: without CLONE_VM the child has its own copy of all memory, this stack included, and a null stack keeps
     // the stack pointer: both returns find their frame. `pidfd` is a live int. `thread_id` is where the C library
     // caches this thread's id (the kernel told us), which the copy must have updated, as the C library's own fork does.
@@ -206,9 +227,19 @@ struct RobustList {
 
 impl RobustList {
     fn of_this_thread() -> Self {
-        let mut list = Self { head: ptr::null_mut(), size: 0 };
+        let mut list = Self {
+            head: ptr::null_mut(),
+            size: 0,
+        };
         // SAFETY: the call stores one pointer and one size in the two locals it is given.
-        unsafe { libc::syscall(libc::SYS_get_robust_list, 0, &raw mut list.head, &raw mut list.size) };
+        unsafe {
+            libc::syscall(
+                libc::SYS_get_robust_list,
+                0,
+                &raw mut list.head,
+                &raw mut list.size,
+            )
+        };
         list
     }
 
@@ -275,7 +306,10 @@ pub(crate) fn at_fork_child(hook: fn()) -> io::Result<()> {
             return Ok(());
         }
     }
-    Err(io::Error::new(io::ErrorKind::StorageFull, "register one more function to call in forked children"))
+    Err(io::Error::new(
+        io::ErrorKind::StorageFull,
+        "register one more function to call in forked children",
+    ))
 }
 
 extern "C" fn child_handler() {
@@ -326,15 +360,27 @@ mod tests {
     fn counts_threads() {
         let many = thread_count().expect("count");
         assert!(many >= 2, "libtest runs tests on threads: {many}");
-        assert_eq!(in_child(|| thread_count().map_or(99, |count| count as i32)), ExitStatus::Exited(1));
+        assert_eq!(
+            in_child(|| thread_count().map_or(99, |count| count as i32)),
+            ExitStatus::Exited(1)
+        );
         assert!(!is_main_thread());
-        assert_eq!(in_child(|| i32::from(is_main_thread())), ExitStatus::Exited(1));
+        assert_eq!(
+            in_child(|| i32::from(is_main_thread())),
+            ExitStatus::Exited(1)
+        );
     }
 
     #[test]
     fn refuses_to_fork_threads() {
-        assert_eq!(fork_alone().map_err(|e| e.kind()).err(), Some(io::ErrorKind::ResourceBusy));
-        assert_eq!(clone_as_sibling().map_err(|e| e.kind()).err(), Some(io::ErrorKind::ResourceBusy));
+        assert_eq!(
+            fork_alone().map_err(|e| e.kind()).err(),
+            Some(io::ErrorKind::ResourceBusy)
+        );
+        assert_eq!(
+            clone_as_sibling().map_err(|e| e.kind()).err(),
+            Some(io::ErrorKind::ResourceBusy)
+        );
     }
 
     #[test]
@@ -356,7 +402,11 @@ mod tests {
                     // Alive or dead, the pidfd works here too.
                     let ended = sibling.pidfd.wait(None).unwrap_or(false);
                     let sent = rustix::io::write(&to, &sibling.pid.to_ne_bytes());
-                    if !mine && ended && sent == Ok(4) { 0 } else { 2 }
+                    if !mine && ended && sent == Ok(4) {
+                        0
+                    } else {
+                        2
+                    }
                 }
                 Err(_) => 3,
             }
@@ -364,7 +414,10 @@ mod tests {
         assert_eq!(template, ExitStatus::Exited(0));
         let sibling = receive_sibling(&from);
         assert!(sibling.is_our_child());
-        let killed = ExitStatus::Signaled { signal: libc::SIGTERM, core_dumped: false };
+        let killed = ExitStatus::Signaled {
+            signal: libc::SIGTERM,
+            core_dumped: false,
+        };
         assert_eq!(sibling.wait_status().ok(), Some(killed));
     }
 
@@ -412,7 +465,10 @@ mod tests {
             }
         });
         assert_eq!(template, ExitStatus::Exited(1));
-        assert_eq!(receive_sibling(&from).wait_status().ok(), Some(ExitStatus::Exited(2)));
+        assert_eq!(
+            receive_sibling(&from).wait_status().ok(),
+            Some(ExitStatus::Exited(2))
+        );
         assert_eq!(CALLS.load(Ordering::Relaxed), 0);
     }
 }

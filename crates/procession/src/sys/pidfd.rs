@@ -45,7 +45,10 @@ impl ExitStatus {
         if libc::WIFEXITED(word) {
             Some(Self::Exited(libc::WEXITSTATUS(word)))
         } else if libc::WIFSIGNALED(word) {
-            Some(Self::Signaled { signal: libc::WTERMSIG(word), core_dumped: libc::WCOREDUMP(word) })
+            Some(Self::Signaled {
+                signal: libc::WTERMSIG(word),
+                core_dumped: libc::WCOREDUMP(word),
+            })
         } else {
             None
         }
@@ -56,8 +59,14 @@ impl fmt::Display for ExitStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exited(code) => write!(f, "exited with code {code}"),
-            Self::Signaled { signal, core_dumped: false } => write!(f, "killed by {}", signal::name(*signal)),
-            Self::Signaled { signal, core_dumped: true } => {
+            Self::Signaled {
+                signal,
+                core_dumped: false,
+            } => write!(f, "killed by {}", signal::name(*signal)),
+            Self::Signaled {
+                signal,
+                core_dumped: true,
+            } => {
                 write!(f, "killed by {} (core dumped)", signal::name(*signal))
             }
             Self::Unknown => f.write_str("ended, reaped by someone else"),
@@ -143,7 +152,9 @@ impl Pidfd {
             // A status that another thread kept before it reaped is complete by now: see the header.
             Asked::NotOurs => match self.status.get() {
                 Some(status) => Some(*status),
-                None => self.has_ended().then(|| self.status_told_by_kernel().unwrap_or(ExitStatus::Unknown)),
+                None => self
+                    .has_ended()
+                    .then(|| self.status_told_by_kernel().unwrap_or(ExitStatus::Unknown)),
             },
         }
     }
@@ -174,7 +185,10 @@ impl Pidfd {
                     if let Some(code) = ended.exit_status() {
                         Asked::Ended(ExitStatus::Exited(code))
                     } else if let Some(signal) = ended.terminating_signal() {
-                        Asked::Ended(ExitStatus::Signaled { signal, core_dumped: ended.dumped() })
+                        Asked::Ended(ExitStatus::Signaled {
+                            signal,
+                            core_dumped: ended.dumped(),
+                        })
                     } else {
                         Asked::Running
                     }
@@ -185,10 +199,14 @@ impl Pidfd {
 
     /// The status of a process that was reaped, from kernels that keep it (6.15 and later).
     fn status_told_by_kernel(&self) -> Option<ExitStatus> {
-        let mut info = PidfdInfo { mask: PIDFD_INFO_EXIT, ..PidfdInfo::default() };
+        let mut info = PidfdInfo {
+            mask: PIDFD_INFO_EXIT,
+            ..PidfdInfo::default()
+        };
         // SAFETY: `PidfdInfo` has the layout of the kernel's `struct pidfd_info` in its first version, whose 64
         // bytes the opcode names, and the kernel writes at most as many bytes as the opcode names.
-        let question = unsafe { rustix::ioctl::Updater::<PIDFD_GET_INFO, PidfdInfo>::new(&mut info) };
+        let question =
+            unsafe { rustix::ioctl::Updater::<PIDFD_GET_INFO, PidfdInfo>::new(&mut info) };
         // SAFETY: PIDFD_GET_INFO on a pidfd only fills in the structure; on any other file or on an older kernel it
         // is an unknown request and fails.
         let answer = unsafe { rustix::ioctl::ioctl(&self.fd, question) };
@@ -199,7 +217,10 @@ impl Pidfd {
 
 impl From<OwnedFd> for Pidfd {
     fn from(fd: OwnedFd) -> Self {
-        Self { fd, status: OnceLock::new() }
+        Self {
+            fd,
+            status: OnceLock::new(),
+        }
     }
 }
 
@@ -221,7 +242,8 @@ struct PidfdInfo {
 }
 
 const PIDFD_INFO_EXIT: u64 = 1 << 3;
-const PIDFD_GET_INFO: rustix::ioctl::Opcode = rustix::ioctl::opcode::read_write::<PidfdInfo>(0xFF, 11);
+const PIDFD_GET_INFO: rustix::ioctl::Opcode =
+    rustix::ioctl::opcode::read_write::<PidfdInfo>(0xFF, 11);
 const _: () = assert!(size_of::<PidfdInfo>() == 64);
 
 #[cfg(test)]
@@ -231,7 +253,10 @@ mod tests {
     use std::time::Duration;
 
     fn start(script: &str) -> (std::process::Child, Pidfd) {
-        let child = Command::new("/bin/sh").args(["-c", script]).spawn().expect("start sh");
+        let child = Command::new("/bin/sh")
+            .args(["-c", script])
+            .spawn()
+            .expect("start sh");
         let pidfd = Pidfd::open(child.id()).expect("open child");
         (child, pidfd)
     }
@@ -250,13 +275,24 @@ mod tests {
         let (_child, pidfd) = start("exec sleep 1000");
         assert_eq!(pidfd.exit_status(), None);
         assert!(pidfd.is_our_child());
-        assert_eq!(pidfd.wait(Some(Instant::now() + Duration::from_millis(1))).ok(), Some(false));
+        assert_eq!(
+            pidfd
+                .wait(Some(Instant::now() + Duration::from_millis(1)))
+                .ok(),
+            Some(false)
+        );
         pidfd.send_signal(libc::SIGKILL).expect("kill");
         assert_eq!(pidfd.wait(None).ok(), Some(true));
-        let killed = ExitStatus::Signaled { signal: libc::SIGKILL, core_dumped: false };
+        let killed = ExitStatus::Signaled {
+            signal: libc::SIGKILL,
+            core_dumped: false,
+        };
         assert_eq!(pidfd.exit_status(), Some(killed));
         assert_eq!(killed.to_string(), "killed by SIGKILL");
-        assert_eq!(crate::sys::error::errno(&pidfd.send_signal(libc::SIGTERM).unwrap_err()), Some(libc::ESRCH));
+        assert_eq!(
+            crate::sys::error::errno(&pidfd.send_signal(libc::SIGTERM).unwrap_err()),
+            Some(libc::ESRCH)
+        );
     }
 
     #[test]
@@ -264,7 +300,10 @@ mod tests {
         let (mut child, pidfd) = start("exit 3");
         child.wait().expect("reap behind its back");
         let status = pidfd.exit_status().expect("it has ended");
-        assert!([ExitStatus::Unknown, ExitStatus::Exited(3)].contains(&status), "{status}");
+        assert!(
+            [ExitStatus::Unknown, ExitStatus::Exited(3)].contains(&status),
+            "{status}"
+        );
     }
 
     #[test]
@@ -279,9 +318,14 @@ mod tests {
         for _ in 0..20 {
             let (_child, pidfd) = start("exit 9");
             std::thread::scope(|scope| {
-                let asking: Vec<_> = (0..4).map(|_| scope.spawn(|| pidfd.wait_status().ok())).collect();
+                let asking: Vec<_> = (0..4)
+                    .map(|_| scope.spawn(|| pidfd.wait_status().ok()))
+                    .collect();
                 for thread in asking {
-                    assert_eq!(thread.join().expect("no panic"), Some(ExitStatus::Exited(9)));
+                    assert_eq!(
+                        thread.join().expect("no panic"),
+                        Some(ExitStatus::Exited(9))
+                    );
                 }
             });
         }
@@ -289,8 +333,14 @@ mod tests {
 
     #[test]
     fn decodes_wait_words() {
-        assert_eq!(ExitStatus::from_wait_word(0x0500), Some(ExitStatus::Exited(5)));
-        let dumped = ExitStatus::Signaled { signal: 11, core_dumped: true };
+        assert_eq!(
+            ExitStatus::from_wait_word(0x0500),
+            Some(ExitStatus::Exited(5))
+        );
+        let dumped = ExitStatus::Signaled {
+            signal: 11,
+            core_dumped: true,
+        };
         assert_eq!(ExitStatus::from_wait_word(0x8b), Some(dumped));
         assert_eq!(ExitStatus::from_wait_word(0x137f), None);
     }

@@ -63,7 +63,10 @@ pub(crate) fn name(signal: i32) -> Cow<'static, str> {
 /// A number as rustix's signal type; an error if the kernel knows no such signal.
 pub(crate) fn to_rustix(signal: i32) -> io::Result<Signal> {
     if !(1..=HIGHEST).contains(&signal) {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, format!("no signal {signal}")));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!("no signal {signal}"),
+        ));
     }
     // SAFETY: the number is in the kernel's range, so it is not zero (the only invalid value). rustix also asks
     // that libc's reserved signals are not misused; it means handlers for them, and we only ever send.
@@ -82,7 +85,12 @@ pub(crate) fn to_pid(pid: u32) -> io::Result<Pid> {
     i32::try_from(pid)
         .ok()
         .and_then(Pid::from_raw)
-        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, format!("no process can have the id {pid}")))
+        .ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("no process can have the id {pid}"),
+            )
+        })
 }
 
 /// How this process treats a signal.
@@ -185,7 +193,10 @@ pub(crate) struct Blocked {
 impl Blocked {
     /// Blocks all signals.
     pub(crate) fn all() -> Self {
-        Self { before: SignalSet::full().install(), _this_thread: std::marker::PhantomData }
+        Self {
+            before: SignalSet::full().install(),
+            _this_thread: std::marker::PhantomData,
+        }
     }
 }
 
@@ -220,7 +231,10 @@ mod tests {
     #[test]
     fn refuses_what_would_mean_a_group_or_nothing() {
         for pid in [0, u32::MAX] {
-            assert_eq!(send(pid, libc::SIGTERM).map_err(|e| e.kind()), Err(io::ErrorKind::InvalidInput));
+            assert_eq!(
+                send(pid, libc::SIGTERM).map_err(|e| e.kind()),
+                Err(io::ErrorKind::InvalidInput)
+            );
         }
         for signal in [0, -1, 65] {
             assert!(to_rustix(signal).is_err());
