@@ -56,26 +56,16 @@ pub(crate) struct RawLock {
 
 impl RawLock {
     /// A free lock.
-    #[cfg_attr(
-        not(procession_loom),
-        expect(dead_code, reason = "the heap hands out zeroed objects")
-    )]
+    #[cfg_attr(not(procession_loom), expect(dead_code, reason = "the heap hands out zeroed objects"))]
     pub(crate) fn new() -> Self {
-        Self {
-            word: AtomicU32::new(0),
-        }
+        Self { word: AtomicU32::new(0) }
     }
 
     /// Takes the lock if it is free, without waiting and without asking whether the owner is alive.
     #[inline]
     pub(crate) fn try_acquire(&self, port: &impl Port) -> Result<Acquired, WouldBlock> {
         // Acquire pairs with the Release in `release`.
-        match self.word.compare_exchange(
-            0,
-            port.me().to_word(),
-            Ordering::Acquire,
-            Ordering::Relaxed,
-        ) {
+        match self.word.compare_exchange(0, port.me().to_word(), Ordering::Acquire, Ordering::Relaxed) {
             Ok(_) => Ok(Acquired { recovered: false }),
             Err(word) => self.try_acquire_marked(word, port),
         }
@@ -83,11 +73,7 @@ impl RawLock {
 
     /// Takes the lock, waiting until `deadline` at the longest; takes it over from an owner that is gone.
     #[inline]
-    pub(crate) fn acquire(
-        &self,
-        port: &impl Port,
-        deadline: Deadline,
-    ) -> Result<Acquired, TimedOut> {
+    pub(crate) fn acquire(&self, port: &impl Port, deadline: Deadline) -> Result<Acquired, TimedOut> {
         match self.try_acquire(port) {
             Ok(acquired) => Ok(acquired),
             Err(WouldBlock) => self.acquire_slow(port, deadline),
@@ -104,10 +90,7 @@ impl RawLock {
             if word & OWNER_MASK == 0 {
                 return Err(NotHeld);
             }
-            match self
-                .word
-                .compare_exchange_weak(word, 0, Ordering::SeqCst, Ordering::Relaxed)
-            {
+            match self.word.compare_exchange_weak(word, 0, Ordering::SeqCst, Ordering::Relaxed) {
                 Ok(_) => break,
                 Err(now) => word = now,
             }
@@ -122,12 +105,7 @@ impl RawLock {
     pub(crate) fn reap(&self, port: &impl Port, dead: Owner) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
         while word & OWNER_MASK == dead.to_word() {
-            match self.word.compare_exchange_weak(
-                word,
-                RECOVERED,
-                Ordering::SeqCst,
-                Ordering::Relaxed,
-            ) {
+            match self.word.compare_exchange_weak(word, RECOVERED, Ordering::SeqCst, Ordering::Relaxed) {
                 Ok(_) => {
                     port.wake(&self.word, super::ALL);
                     return true;
@@ -151,15 +129,8 @@ impl RawLock {
     fn try_acquire_marked(&self, mut word: u32, port: &impl Port) -> Result<Acquired, WouldBlock> {
         while word & OWNER_MASK == 0 {
             let taken = (word & WAITERS) | port.me().to_word();
-            match self
-                .word
-                .compare_exchange_weak(word, taken, Ordering::Acquire, Ordering::Relaxed)
-            {
-                Ok(_) => {
-                    return Ok(Acquired {
-                        recovered: word & RECOVERED != 0,
-                    });
-                }
+            match self.word.compare_exchange_weak(word, taken, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => return Ok(Acquired { recovered: word & RECOVERED != 0 }),
                 Err(now) => word = now,
             }
         }
@@ -180,14 +151,8 @@ impl RawLock {
             // Whoever has slept takes the lock with WAITERS set: others may sleep still.
             if word & OWNER_MASK == 0 {
                 let taken = WAITERS | port.me().to_word();
-                if self
-                    .word
-                    .compare_exchange(word, taken, Ordering::Acquire, Ordering::Relaxed)
-                    .is_ok()
-                {
-                    return Ok(Acquired {
-                        recovered: word & RECOVERED != 0,
-                    });
+                if self.word.compare_exchange(word, taken, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+                    return Ok(Acquired { recovered: word & RECOVERED != 0 });
                 }
                 continue;
             }
