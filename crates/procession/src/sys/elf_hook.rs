@@ -14,8 +14,8 @@
 //! - *Other* hooks that the linker placed later have not run: registries that fill themselves this way
 //!   (`inventory`, C++ constructors) may be empty. Their order is the order of linking.
 //! - With musl, `std::env::args` is empty until `main`: read `/proc/self/cmdline`.
-//! - In a library opened by `dlopen` (a Python extension) the hook runs inside `dlopen`, under the loader's lock: a thread
-//!   that needs the loader and is joined there never ends. Do not use it for that.
+//! - In a library opened by `dlopen` (a Python extension) the hook runs inside `dlopen`, under the loader's lock:
+//!   starting a thread and joining it hangs there (tried). Leave the hook out of such a library, or return at once.
 //!
 //! # Safety
 //! The section must hold nothing but pointers to functions of the C calling convention that do not unwind: the macro
@@ -24,8 +24,12 @@
 use std::panic::{UnwindSafe, catch_unwind};
 
 /// Calls a `fn()` before `main`. Place it at module level, in any crate that the program links.
+/// It may be linked in from a library crate, too: `#[used]` keeps it, also through link-time optimisation.
 ///
 /// Expands to an unsafe attribute: a module that denies `unsafe_code` must expect it.
+#[cfg_attr(
+    not(test),
+)]
 macro_rules! before_main {
     ($function:path) => {
         const _: () = {

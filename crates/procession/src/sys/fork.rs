@@ -255,13 +255,15 @@ impl RobustList {
 /// How many threads this process has.
 pub(crate) fn thread_count() -> io::Result<usize> {
     // The link count of a task directory is two plus its threads: one call, where reading `status` takes three.
-    let links = rustix::fs::stat(c"/proc/self/task").map(|stat| u64::from(stat.st_nlink));
-    match links {
-        Ok(links) if links > 2 => Ok(usize::try_from(links - 2).unwrap_or(usize::MAX)),
-        _ => Ok(std::fs::read_dir("/proc/self/task")
-            .map_err(|error| failed("count our threads", error))?
-            .count()),
+    if let Ok(stat) = rustix::fs::stat(c"/proc/self/task")
+        && let Ok(links) = usize::try_from(stat.st_nlink)
+        && links > 2
+    {
+        return Ok(links - 2);
     }
+    let threads =
+        std::fs::read_dir("/proc/self/task").map_err(|error| failed("count our threads", error))?;
+    Ok(threads.count())
 }
 
 fn refuse_threads() -> io::Result<()> {

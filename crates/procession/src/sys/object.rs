@@ -118,6 +118,11 @@ impl Location {
     }
 }
 
+/// A number from a program header, whose width is the machine's.
+fn wide(number: impl TryInto<u64>) -> u64 {
+    number.try_into().unwrap_or(u64::MAX)
+}
+
 /// A loaded object.
 #[derive(Debug)]
 struct Object {
@@ -408,10 +413,10 @@ impl Info<'_> {
         let mut hash = Hash::new(0);
         for header in self.loaded() {
             for word in [
-                header.p_flags as u64,
-                header.p_offset as u64,
-                header.p_vaddr as u64,
-                header.p_filesz as u64,
+                u64::from(header.p_flags),
+                wide(header.p_offset),
+                wide(header.p_vaddr),
+                wide(header.p_filesz),
             ] {
                 hash.add(word);
             }
@@ -476,17 +481,18 @@ mod tests {
         std::hint::black_box(42)
     }
 
+    fn some_address() -> usize {
+        some_function as fn() -> u32 as usize
+    }
+
     fn here() -> Location {
-        locate((some_function as fn() -> u32 as usize)).expect("our own function")
+        locate(some_address()).expect("our own function")
     }
 
     #[test]
     fn own_function_and_back() {
         let location = here();
-        assert_eq!(
-            resolve(&location),
-            Ok((some_function as fn() -> u32 as usize))
-        );
+        assert_eq!(resolve(&location), Ok(some_address()));
         let bytes = postcard::to_stdvec(&location).expect("encode");
         assert_eq!(
             postcard::from_bytes::<Location>(&bytes).as_ref(),
@@ -535,7 +541,7 @@ mod tests {
     #[test]
     fn works_without_a_build_id() {
         let objects = || Table::read().objects;
-        let code = (some_function as fn() -> u32 as usize);
+        let code = some_address();
         let [first, second] = [(); 2].map(|()| {
             let mut object = objects()
                 .into_iter()
@@ -588,10 +594,7 @@ mod tests {
             .filter_map(|byte| byte.parse().ok())
             .collect();
         let location: Location = postcard::from_bytes(&bytes).expect("decode");
-        assert_eq!(
-            resolve(&location),
-            Ok((some_function as fn() -> u32 as usize))
-        );
+        assert_eq!(resolve(&location), Ok(some_address()));
     }
 
     #[test]

@@ -140,8 +140,11 @@ mod tests {
     }
 
     /// A parent that sleeps, and its child, which runs `child` (given the parent) and then sleeps. Kills the parent, and
-    /// waits for the child's end. With `late`, `child` is run after the parent's death.
-    fn orphan(late: bool, child: impl FnOnce(Pidfd) -> io::Result<()>) {
+    /// tells how the child ended. With `late`, `child` is run after the parent's death.
+    fn orphan(late: bool, child: impl FnOnce(Pidfd) -> io::Result<()>) -> Option<ExitStatus> {
+        // Orphans become ours, so that we can reap them.
+        rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+            .expect("adopt orphans");
         let (from_child, to_us) = io::pipe().expect("pipe");
         let (from_us, to_child) = io::pipe().expect("pipe");
         let parent = in_child(|| {
@@ -179,23 +182,30 @@ mod tests {
         };
         assert_eq!(parent.pidfd.wait_status().ok(), Some(killed));
         assert_eq!(rustix::io::write(&to_child, &[1]), Ok(1));
-        assert_eq!(child.wait(None).ok(), Some(true));
+        child.wait_status().ok()
+    }
+
+    fn killed_by(signal: i32) -> Option<ExitStatus> {
+        Some(ExitStatus::Signaled {
+            signal,
+            core_dumped: false,
+        })
     }
 
     #[test]
     fn the_kernel_signals() {
-        orphan(false, |parent| {
-            on_parent_death(parent, true, OnDeath::Signal(libc::SIGTERM))
-        });
-        orphan(true, |parent| {
-            on_parent_death(parent, true, OnDeath::Signal(libc::SIGTERM))
-        });
+        for late in [false, true] {
+            let status = orphan(late, |parent| {
+                on_parent_death(parent, true, OnDeath::Signal(libc::SIGTERM))
+            });
+            assert_eq!(status, killed_by(libc::SIGTERM));
+        }
     }
 
     #[test]
     fn the_kernel_is_asked_only_when_that_is_right() {
-        let asked = |forked_by_main: bool| {
-            move |parent| {
+        for forked_by_main in [true, false] {
+            let status = orphan(false, |parent| {
                 on_parent_death(parent, forked_by_main, OnDeath::Signal(libc::SIGKILL))?;
                 let signal = rustix::process::parent_process_death_signal()?;
                 if signal.is_some() == forked_by_main {
@@ -203,23 +213,20 @@ mod tests {
                 } else {
                     Err(io::Error::other("wrong way"))
                 }
-            }
-        };
-        for forked_by_main in [true, false] {
-            orphan(false, asked(forked_by_main));
+            });
+            assert_eq!(status, killed_by(libc::SIGKILL));
         }
     }
 
     #[test]
     fn a_thread_signals_and_calls() {
         for late in [false, true] {
-            orphan(late, |parent| {
-                on_parent_death(parent, false, OnDeath::Signal(libc::SIGKILL))
-            });
-            orphan(late, |parent| {
-                let call = || exit_now(0);
-                on_parent_death(parent, true, OnDeath::Call(Box::new(call)))
-            });
+            let signal = || OnDeath::Signal(libc::SIGKILL);
+            let status = orphan(late, |parent| on_parent_death(parent, false, signal()));
+            assert_eq!(status, killed_by(libc::SIGKILL));
+            let call = || OnDeath::Call(Box::new(|| exit_now(9)));
+            let status = orphan(late, |parent| on_parent_death(parent, true, call()));
+            assert_eq!(status, Some(ExitStatus::Exited(9)));
         }
     }
 

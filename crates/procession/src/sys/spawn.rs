@@ -532,7 +532,6 @@ mod tests {
                 launch.spawn()
             };
             let child = started.expect("start sh");
-            drop(launch);
             drop(to);
             let mut text = String::new();
             from.read_to_string(&mut text).expect("read");
