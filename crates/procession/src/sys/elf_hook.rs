@@ -23,13 +23,10 @@
 
 use std::panic::{UnwindSafe, catch_unwind};
 
-/// Calls a `fn()` before `main`. Place it at module level, in any crate that the program links.
-/// It may be linked in from a library crate, too: `#[used]` keeps it, also through link-time optimisation.
+/// Calls a `fn()` before `main`. Place it at module level, in any crate that the program links
+/// (in a library crate too: `#[used]` keeps it, also through link-time optimisation).
 ///
 /// Expands to an unsafe attribute: a module that denies `unsafe_code` must expect it.
-#[cfg_attr(
-    not(test),
-)]
 macro_rules! before_main {
     ($function:path) => {
         const _: () = {

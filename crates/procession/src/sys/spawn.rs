@@ -125,9 +125,7 @@ impl<'a> Launch<'a> {
         hook: &mut dyn FnMut() -> io::Result<()>,
     ) -> io::Result<Child> {
         let plan = self.plan()?;
-        let (answer, report) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
-            .map_err(|error| failed("make a pipe", error))?;
-        let report = duplicate_above(report.as_fd(), plan.first_free)?;
+        let (answer, report) = report_pipe(plan.first_free)?;
 
         // No handler of ours may run in the half-made child: it could write into what it shares with us.
         let blocked = Blocked::all();
@@ -400,6 +398,15 @@ const PATIENCE: Timespec = Timespec {
     tv_sec: 0,
     tv_nsec: 20_000_000,
 };
+
+/// A pipe for the child's report: our end, and the child's, numbered `lowest` or above. There is no second
+/// descriptor of the child's end: it would keep the end of file from us.
+fn report_pipe(lowest: RawFd) -> io::Result<(OwnedFd, OwnedFd)> {
+    let (answer, low) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)
+        .map_err(|error| failed("make a pipe", error))?;
+    let report = duplicate_above(low.as_fd(), lowest)?;
+    Ok((answer, report))
+}
 
 /// Waits until the forked child has executed its program, or has failed or died before: then its report, if any.
 fn outcome(answer: &OwnedFd, ours: OwnedFd, child: &Child) -> Option<Report> {
@@ -725,6 +732,16 @@ mod tests {
         };
         assert_eq!(errno(&refused.unwrap_err()), Some(libc::EXDEV));
         assert_eq!(called, 0);
+    }
+
+    #[test]
+    fn the_report_pipe_has_one_writer() {
+        let (answer, report) = report_pipe(40).expect("pipe");
+        assert!(report.as_raw_fd() >= 40);
+        drop(report);
+        // Other tests fork at the same time; their children let go of the pipe soon.
+        poll(&mut [PollFd::new(&answer, PollFlags::IN)], None).expect("poll");
+        assert_eq!(rustix::io::read(&answer, &mut [0; 5]), Ok(0));
     }
 
     #[test]
