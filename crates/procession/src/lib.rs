@@ -18,8 +18,8 @@ mod sys;
 
 #[cfg(not(procession_loom))]
 pub use channel::{
-    Buffer, Codec, Connection, DecodeError, EncodeError, GetError, JoinableQueue, Pipe, Plain, PutError, Queue, Raw,
-    RecvError, SendError, Serde, SimpleQueue, TooManyDone,
+    Buffer, Codec, Connection, DecodeError, EncodeError, GetError, JoinableQueue, Pipe, Plain,
+    PutError, Queue, Raw, RecvError, SendError, Serde, SimpleQueue, TooManyDone,
 };
 #[cfg(not(procession_loom))]
 pub use error::Error;

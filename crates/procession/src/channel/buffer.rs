@@ -33,7 +33,10 @@ impl Buffer {
     /// [`HeapError::Full`] at the heap limit, [`HeapError::TooLarge`] beyond the heap's size.
     pub fn new(len: usize) -> Result<Self, HeapError> {
         family::join()?;
-        Ok(Self { block: Block::alloc(len)?, len })
+        Ok(Self {
+            block: Block::alloc(len)?,
+            len,
+        })
     }
 
     /// Allocates `len` zero bytes.
@@ -42,7 +45,10 @@ impl Buffer {
     /// As [`Buffer::new`].
     pub fn zeroed(len: usize) -> Result<Self, HeapError> {
         family::join()?;
-        Ok(Self { block: Block::alloc_zeroed(len)?, len })
+        Ok(Self {
+            block: Block::alloc_zeroed(len)?,
+            len,
+        })
     }
 
     /// Allocates a copy of `bytes`.
@@ -61,7 +67,10 @@ impl Buffer {
     }
 
     pub(crate) fn from_parts(block: Block, len: usize) -> Self {
-        Self { len: len.min(block.capacity()), block }
+        Self {
+            len: len.min(block.capacity()),
+            block,
+        }
     }
 
     pub(crate) fn into_parts(self) -> (Block, usize) {

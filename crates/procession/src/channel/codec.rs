@@ -46,11 +46,16 @@ pub enum DecodeError {
 pub trait Codec<T>: sealed::Sealed {
     /// Packs `value` and hands the parcel to `send`; the value comes back with a failure.
     #[doc(hidden)]
-    fn send<E: From<EncodeError>>(value: T, send: impl FnOnce(sealed::Out<'_>) -> Result<(), (E, sealed::Back)>) -> Result<(), (E, T)>;
+    fn send<E: From<EncodeError>>(
+        value: T,
+        send: impl FnOnce(sealed::Out<'_>) -> Result<(), (E, sealed::Back)>,
+    ) -> Result<(), (E, T)>;
 
     /// Unpacks what `receive` took; it appends an inline payload to the buffer.
     #[doc(hidden)]
-    fn receive<E: From<DecodeError>>(receive: impl FnOnce(&mut Vec<u8>) -> Result<sealed::In, E>) -> Result<T, E>;
+    fn receive<E: From<DecodeError>>(
+        receive: impl FnOnce(&mut Vec<u8>) -> Result<sealed::In, E>,
+    ) -> Result<T, E>;
 }
 
 pub(crate) mod sealed {
@@ -117,18 +122,29 @@ pub(crate) fn pack_hold(hold: impl FnOnce() -> Hold) -> bool {
 }
 
 /// Serialises `value` behind whatever is in `bytes`, collecting the objects in it.
-pub(crate) fn pack<T: Serialize + ?Sized>(value: &T, bytes: &mut Vec<u8>) -> Result<Vec<Hold>, EncodeError> {
+pub(crate) fn pack<T: Serialize + ?Sized>(
+    value: &T,
+    bytes: &mut Vec<u8>,
+) -> Result<Vec<Hold>, EncodeError> {
     // A value that sends another message while it is being serialised must not mix the two.
     let outer = PACKING.replace(Some(Vec::new()));
     let written = postcard::to_extend(value, std::mem::take(bytes));
     let holds = PACKING.replace(outer).unwrap_or_default();
     *bytes = written.map_err(|error| EncodeError::Serialize(error.to_string()))?;
-    if holds.len() > MAX_HANDLES { Err(EncodeError::TooManyHandles(holds.len())) } else { Ok(holds) }
+    if holds.len() > MAX_HANDLES {
+        Err(EncodeError::TooManyHandles(holds.len()))
+    } else {
+        Ok(holds)
+    }
 }
 
 /// A block with the objects' list, if there are any, and the payload.
 pub(crate) fn pack_block(bytes: &[u8], holds: &[Hold]) -> Result<Block, HeapError> {
-    let list = if holds.is_empty() { 0 } else { list_len(holds.len()) };
+    let list = if holds.is_empty() {
+        0
+    } else {
+        list_len(holds.len())
+    };
     let mut block = Block::alloc(list + bytes.len())?;
     block.as_mut_slice()[list..list + bytes.len()].copy_from_slice(bytes);
     if !holds.is_empty() {
@@ -141,9 +157,16 @@ pub(crate) fn pack_block(bytes: &[u8], holds: &[Hold]) -> Result<Block, HeapErro
 /// The payload of a block that was received.
 pub(crate) fn block_payload(block: &Block, len: u64, envelope: bool) -> Result<&[u8], HeapError> {
     let bytes = block.as_slice();
-    let start = if envelope { list_len(envelope_count(bytes)?) } else { 0 };
-    let end = usize::try_from(len).ok().and_then(|len| start.checked_add(len));
-    end.and_then(|end| bytes.get(start..end)).ok_or(HeapError::Corrupt("a message is longer than its block"))
+    let start = if envelope {
+        list_len(envelope_count(bytes)?)
+    } else {
+        0
+    };
+    let end = usize::try_from(len)
+        .ok()
+        .and_then(|len| start.checked_add(len));
+    end.and_then(|end| bytes.get(start..end))
+        .ok_or(HeapError::Corrupt("a message is longer than its block"))
 }
 
 pub(crate) fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
@@ -151,57 +174,94 @@ pub(crate) fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError
 }
 
 fn undecodable<T>(len: usize, reason: String) -> DecodeError {
-    DecodeError::Deserialize { expected: std::any::type_name::<T>(), len, reason }
+    DecodeError::Deserialize {
+        expected: std::any::type_name::<T>(),
+        len,
+        reason,
+    }
 }
 
 impl<T: Serialize + DeserializeOwned> Codec<T> for Serde {
-    fn send<E: From<EncodeError>>(value: T, send: impl FnOnce(sealed::Out<'_>) -> Result<(), (E, sealed::Back)>) -> Result<(), (E, T)> {
+    fn send<E: From<EncodeError>>(
+        value: T,
+        send: impl FnOnce(sealed::Out<'_>) -> Result<(), (E, sealed::Back)>,
+    ) -> Result<(), (E, T)> {
         let sent = with_scratch(|bytes| {
             let holds = pack(&value, bytes)?;
             if holds.is_empty() && bytes.len() <= INLINE_MAX {
                 return send(sealed::Out(Parcel::Inline(bytes))).map_err(|(error, _)| error);
             }
             let block = pack_block(bytes, &holds).map_err(EncodeError::Heap)?;
-            let parcel = Parcel::Block { block, len: bytes.len() as u64, envelope: !holds.is_empty() };
+            let parcel = Parcel::Block {
+                block,
+                len: bytes.len() as u64,
+                envelope: !holds.is_empty(),
+            };
             send(sealed::Out(parcel)).map_err(|(error, _)| error)
         });
         sent.map_err(|error| (error, value))
     }
 
-    fn receive<E: From<DecodeError>>(receive: impl FnOnce(&mut Vec<u8>) -> Result<sealed::In, E>) -> Result<T, E> {
+    fn receive<E: From<DecodeError>>(
+        receive: impl FnOnce(&mut Vec<u8>) -> Result<sealed::In, E>,
+    ) -> Result<T, E> {
         with_scratch(|bytes| match receive(bytes)?.0 {
             Received::Inline => Ok(unpack(bytes)?),
-            Received::Block { block, len, envelope } => {
-                Ok(unpack(block_payload(&block, len, envelope).map_err(DecodeError::Heap)?)?)
-            }
+            Received::Block {
+                block,
+                len,
+                envelope,
+            } => Ok(unpack(
+                block_payload(&block, len, envelope).map_err(DecodeError::Heap)?,
+            )?),
         })
     }
 }
 
 impl<T: FromBytes + IntoBytes + Immutable> Codec<T> for Plain {
     #[inline]
-    fn send<E: From<EncodeError>>(value: T, send: impl FnOnce(sealed::Out<'_>) -> Result<(), (E, sealed::Back)>) -> Result<(), (E, T)> {
+    fn send<E: From<EncodeError>>(
+        value: T,
+        send: impl FnOnce(sealed::Out<'_>) -> Result<(), (E, sealed::Back)>,
+    ) -> Result<(), (E, T)> {
         let bytes = value.as_bytes();
         let sent = if bytes.len() <= INLINE_MAX {
             send(sealed::Out(Parcel::Inline(bytes))).map_err(|(error, _)| error)
         } else {
-            pack_block(bytes, &[]).map_err(|error| EncodeError::Heap(error).into()).and_then(|block| {
-                let parcel = Parcel::Block { block, len: bytes.len() as u64, envelope: false };
-                send(sealed::Out(parcel)).map_err(|(error, _)| error)
-            })
+            pack_block(bytes, &[])
+                .map_err(|error| EncodeError::Heap(error).into())
+                .and_then(|block| {
+                    let parcel = Parcel::Block {
+                        block,
+                        len: bytes.len() as u64,
+                        envelope: false,
+                    };
+                    send(sealed::Out(parcel)).map_err(|(error, _)| error)
+                })
         };
         sent.map_err(|error| (error, value))
     }
 
     #[inline]
-    fn receive<E: From<DecodeError>>(receive: impl FnOnce(&mut Vec<u8>) -> Result<sealed::In, E>) -> Result<T, E> {
+    fn receive<E: From<DecodeError>>(
+        receive: impl FnOnce(&mut Vec<u8>) -> Result<sealed::In, E>,
+    ) -> Result<T, E> {
         with_scratch(|bytes| {
             let received = receive(bytes)?.0;
             let payload = match &received {
                 Received::Inline => bytes.as_slice(),
-                Received::Block { block, len, envelope } => block_payload(block, *len, *envelope).map_err(DecodeError::Heap)?,
+                Received::Block {
+                    block,
+                    len,
+                    envelope,
+                } => block_payload(block, *len, *envelope).map_err(DecodeError::Heap)?,
             };
-            let wrong = || undecodable::<T>(payload.len(), format!("its size is {} bytes", size_of::<T>()));
+            let wrong = || {
+                undecodable::<T>(
+                    payload.len(),
+                    format!("its size is {} bytes", size_of::<T>()),
+                )
+            };
             Ok(T::read_from_bytes(payload).map_err(|_| wrong())?)
         })
     }
@@ -213,17 +273,33 @@ impl Codec<Buffer> for Raw {
         send: impl FnOnce(sealed::Out<'_>) -> Result<(), (E, sealed::Back)>,
     ) -> Result<(), (E, Buffer)> {
         let (block, len) = value.into_parts();
-        let parcel = Parcel::Block { block, len: len as u64, envelope: false };
+        let parcel = Parcel::Block {
+            block,
+            len: len as u64,
+            envelope: false,
+        };
         send(sealed::Out(parcel)).map_err(|(error, back)| {
-            let back = back.0.expect("invariant: a block that was not sent comes back");
+            let back = back
+                .0
+                .expect("invariant: a block that was not sent comes back");
             (error, Buffer::from_parts(back, len))
         })
     }
 
-    fn receive<E: From<DecodeError>>(receive: impl FnOnce(&mut Vec<u8>) -> Result<sealed::In, E>) -> Result<Buffer, E> {
+    fn receive<E: From<DecodeError>>(
+        receive: impl FnOnce(&mut Vec<u8>) -> Result<sealed::In, E>,
+    ) -> Result<Buffer, E> {
         with_scratch(|bytes| match receive(bytes)?.0 {
-            Received::Block { block, len, envelope: false } => Ok(Buffer::from_parts(block, len as usize)),
-            Received::Block { block, len, envelope: true } => {
+            Received::Block {
+                block,
+                len,
+                envelope: false,
+            } => Ok(Buffer::from_parts(block, len as usize)),
+            Received::Block {
+                block,
+                len,
+                envelope: true,
+            } => {
                 let payload = block_payload(&block, len, true).map_err(DecodeError::Heap)?;
                 Ok(Buffer::from_slice(payload).map_err(DecodeError::Heap)?)
             }

@@ -4,7 +4,9 @@ use super::codec::{Codec, DecodeError, EncodeError, Serde, sealed};
 use super::core::{Channel, GetFault, Parcel, PutFault, Received};
 use super::queue::{PutFailure, deadline_after, send};
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
-use crate::heap::{Block, BlockRef, Container, Death, Handle, HeapError, Object, Shared, fill_envelope, list_len};
+use crate::heap::{
+    Block, BlockRef, Container, Death, Handle, HeapError, Object, Shared, fill_envelope, list_len,
+};
 use crate::kinds::Kind;
 use crate::sync::raw::Deadline;
 use std::fmt;
@@ -65,7 +67,9 @@ impl Object for SharedEnd {
 
     /// The last holder of this end is gone: the other side reads what is in flight, then end of file; it can send no more.
     fn destroy(&self, container: Container) {
-        let Ok(pipe) = Shared::<SharedPipe>::open(self.pipe_handle()) else { return };
+        let Ok(pipe) = Shared::<SharedPipe>::open(self.pipe_handle()) else {
+            return;
+        };
         let side = self.side();
         pipe.lanes[side].close();
         pipe.lanes[1 - side].close_for_readers();
@@ -81,7 +85,11 @@ impl SharedEnd {
 
     fn pipe_handle(&self) -> Handle {
         let index = self.pipe_index.load(Ordering::Relaxed);
-        Handle::new(crate::heap::the_heap(), index, self.pipe_generation.load(Ordering::Relaxed))
+        Handle::new(
+            crate::heap::the_heap(),
+            index,
+            self.pipe_generation.load(Ordering::Relaxed),
+        )
     }
 }
 
@@ -230,7 +238,10 @@ impl Pipe {
     pub fn with_codec<A, B, C>() -> Result<(Connection<A, B, C>, Connection<B, A, C>), HeapError> {
         let pipe = shared_pipe()?;
         let both = READABLE | WRITABLE;
-        Ok((Connection::create(&pipe, 0, both)?, Connection::create(&pipe, 1, both)?))
+        Ok((
+            Connection::create(&pipe, 0, both)?,
+            Connection::create(&pipe, 1, both)?,
+        ))
     }
 
     /// [`Pipe::one_way`] with another codec.
@@ -240,12 +251,17 @@ impl Pipe {
     #[expect(clippy::type_complexity, reason = "two ends of two types")]
     pub fn one_way_with<T, C>() -> Result<(Connection<T, T, C>, Connection<T, T, C>), HeapError> {
         let pipe = shared_pipe()?;
-        Ok((Connection::create(&pipe, 0, READABLE)?, Connection::create(&pipe, 1, WRITABLE)?))
+        Ok((
+            Connection::create(&pipe, 0, READABLE)?,
+            Connection::create(&pipe, 1, WRITABLE)?,
+        ))
     }
 }
 
 fn shared_pipe() -> Result<Shared<SharedPipe>, HeapError> {
-    Shared::create(|pipe: &SharedPipe, _| pipe.lanes.iter().for_each(|lane| lane.init(0, PIPE_BYTES)))
+    Shared::create(|pipe: &SharedPipe, _| {
+        pipe.lanes.iter().for_each(|lane| lane.init(0, PIPE_BYTES))
+    })
 }
 
 /// One end of a pipe: sends `S`, receives `R`.
@@ -271,7 +287,8 @@ impl<S, R, C> Connection<S, R, C> {
         let end = Shared::create(|end: &SharedEnd, _| {
             end.side.store(side, Ordering::Relaxed);
             end.pipe_index.store(handle.index(), Ordering::Relaxed);
-            end.pipe_generation.store(handle.generation(), Ordering::Relaxed);
+            end.pipe_generation
+                .store(handle.generation(), Ordering::Relaxed);
             end.mode.store(mode, Ordering::Relaxed);
         })?;
         // Once the end is live: a block can only be part of an object that will be destroyed in order.
@@ -280,7 +297,11 @@ impl<S, R, C> Connection<S, R, C> {
             Ok::<(), std::convert::Infallible>(())
         });
         debug_assert!(attached.is_ok());
-        Ok(Self { end, pipe: pipe.clone(), _messages: PhantomData })
+        Ok(Self {
+            end,
+            pipe: pipe.clone(),
+            _messages: PhantomData,
+        })
     }
 
     fn out_lane(&self) -> &Channel {
@@ -319,10 +340,16 @@ impl<S, R, C> Connection<S, R, C> {
             return Err(SendError::ReadOnly(()));
         }
         let sent = if bytes.len() <= super::core::INLINE_MAX {
-            self.out_lane().put(self.pipe.container(), Parcel::Inline(bytes), None)
+            self.out_lane()
+                .put(self.pipe.container(), Parcel::Inline(bytes), None)
         } else {
-            let block = super::pack_block(bytes, &[]).map_err(|error| SendError::Encode(EncodeError::Heap(error), ()))?;
-            let parcel = Parcel::Block { block, len: bytes.len() as u64, envelope: false };
+            let block = super::pack_block(bytes, &[])
+                .map_err(|error| SendError::Encode(EncodeError::Heap(error), ()))?;
+            let parcel = Parcel::Block {
+                block,
+                len: bytes.len() as u64,
+                envelope: false,
+            };
             self.out_lane().put(self.pipe.container(), parcel, None)
         };
         sent.map_err(|(fault, _)| send_error(PutFailure::Fault(fault), ()))
@@ -339,8 +366,15 @@ impl<S, R, C> Connection<S, R, C> {
         if !self.readable() {
             return Err(RecvError::WriteOnly);
         }
-        if let Received::Block { block, len, envelope } = self.in_lane().get(self.pipe.container(), into, None)? {
-            into.extend_from_slice(super::block_payload(&block, len, envelope).map_err(DecodeError::Heap)?);
+        if let Received::Block {
+            block,
+            len,
+            envelope,
+        } = self.in_lane().get(self.pipe.container(), into, None)?
+        {
+            into.extend_from_slice(
+                super::block_payload(&block, len, envelope).map_err(DecodeError::Heap)?,
+            );
         }
         Ok(())
     }
@@ -379,7 +413,10 @@ impl<S, R, C: Codec<S>> Connection<S, R, C> {
         if !self.writable() {
             return Err(SendError::ReadOnly(message));
         }
-        send::<S, C>(message, |parcel| self.out_lane().try_put(self.pipe.container(), parcel)).map_err(|(failure, message)| send_error(failure, message))
+        send::<S, C>(message, |parcel| {
+            self.out_lane().try_put(self.pipe.container(), parcel)
+        })
+        .map_err(|(failure, message)| send_error(failure, message))
     }
 
     /// Sends a message, waiting at most `timeout` for room.
@@ -403,7 +440,10 @@ impl<S, R, C: Codec<S>> Connection<S, R, C> {
         if !self.writable() {
             return Err(SendError::ReadOnly(message));
         }
-        send::<S, C>(message, |parcel| self.out_lane().put(self.pipe.container(), parcel, deadline)).map_err(|(failure, message)| send_error(failure, message))
+        send::<S, C>(message, |parcel| {
+            self.out_lane().put(self.pipe.container(), parcel, deadline)
+        })
+        .map_err(|(failure, message)| send_error(failure, message))
     }
 }
 
@@ -429,7 +469,11 @@ impl<S, R, C: Codec<R>> Connection<S, R, C> {
         if !self.readable() {
             return Err(RecvError::WriteOnly);
         }
-        C::receive(|into| Ok(sealed::In(self.in_lane().try_get(self.pipe.container(), into)?)))
+        C::receive(|into| {
+            Ok(sealed::In(
+                self.in_lane().try_get(self.pipe.container(), into)?,
+            ))
+        })
     }
 
     /// Receives a message, waiting at most `timeout`.
@@ -453,7 +497,13 @@ impl<S, R, C: Codec<R>> Connection<S, R, C> {
         if !self.readable() {
             return Err(RecvError::WriteOnly);
         }
-        C::receive(|into| Ok(sealed::In(self.in_lane().get(self.pipe.container(), into, deadline)?)))
+        C::receive(|into| {
+            Ok(sealed::In(self.in_lane().get(
+                self.pipe.container(),
+                into,
+                deadline,
+            )?))
+        })
     }
 
     /// Iterates over the messages until end of file, waiting for each. A message that cannot be read ends it.
@@ -467,7 +517,9 @@ fn send_error<T>(failure: PutFailure, message: T) -> SendError<T> {
         PutFailure::Fault(PutFault::Full) => SendError::Full(message),
         PutFailure::Fault(PutFault::TimedOut) => SendError::TimedOut(message),
         PutFailure::Fault(PutFault::Closed | PutFault::NoReader) => SendError::Broken(message),
-        PutFailure::Fault(PutFault::Heap(error)) => SendError::Encode(EncodeError::Heap(error), message),
+        PutFailure::Fault(PutFault::Heap(error)) => {
+            SendError::Encode(EncodeError::Heap(error), message)
+        }
         PutFailure::Encode(error) => SendError::Encode(error, message),
     }
 }
@@ -486,7 +538,11 @@ impl<S, R, C> Connection<S, R, C> {
     pub fn open(handle: Handle) -> Result<Self, HeapError> {
         let end = Shared::<SharedEnd>::open(handle)?;
         let pipe = Shared::open(end.pipe_handle())?;
-        Ok(Self { end, pipe, _messages: PhantomData })
+        Ok(Self {
+            end,
+            pipe,
+            _messages: PhantomData,
+        })
     }
 
     fn hold(&self) -> crate::heap::Hold {
@@ -496,7 +552,11 @@ impl<S, R, C> Connection<S, R, C> {
 
 impl<S, R, C> Clone for Connection<S, R, C> {
     fn clone(&self) -> Self {
-        Self { end: self.end.clone(), pipe: self.pipe.clone(), _messages: PhantomData }
+        Self {
+            end: self.end.clone(),
+            pipe: self.pipe.clone(),
+            _messages: PhantomData,
+        }
     }
 }
 

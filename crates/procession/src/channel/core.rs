@@ -78,7 +78,11 @@ pub(crate) enum Parcel<'a> {
     /// At most [`INLINE_MAX`] bytes.
     Inline(&'a [u8]),
     /// A block, the bytes used in it, and whether it carries handles.
-    Block { block: Block, len: u64, envelope: bool },
+    Block {
+        block: Block,
+        len: u64,
+        envelope: bool,
+    },
 }
 
 /// What came out.
@@ -86,7 +90,11 @@ pub(crate) enum Parcel<'a> {
 pub(crate) enum Received {
     /// The payload was appended to the caller's buffer.
     Inline,
-    Block { block: Block, len: u64, envelope: bool },
+    Block {
+        block: Block,
+        len: u64,
+        envelope: bool,
+    },
 }
 
 /// Why nothing was put; a block comes back.
@@ -161,10 +169,20 @@ impl Channel {
 
     /// Puts one parcel without waiting. On failure the parcel is handed back.
     #[inline]
-    pub(crate) fn try_put<'a>(&self, me: Container, parcel: Parcel<'a>) -> Result<(), (PutFault, Parcel<'a>)> {
+    pub(crate) fn try_put<'a>(
+        &self,
+        me: Container,
+        parcel: Parcel<'a>,
+    ) -> Result<(), (PutFault, Parcel<'a>)> {
         let result = match parcel {
-            Parcel::Inline(bytes) => self.put_record(me, Tag::Inline, bytes).map_err(|fault| (fault, Parcel::Inline(bytes))),
-            Parcel::Block { block, len, envelope } => self.try_put_block(me, block, len, envelope),
+            Parcel::Inline(bytes) => self
+                .put_record(me, Tag::Inline, bytes)
+                .map_err(|fault| (fault, Parcel::Inline(bytes))),
+            Parcel::Block {
+                block,
+                len,
+                envelope,
+            } => self.try_put_block(me, block, len, envelope),
         };
         if result.is_ok() {
             self.items_bell.ring(&ShortWait, 1);
@@ -204,7 +222,9 @@ impl Channel {
             if late {
                 return Err((PutFault::TimedOut, parcel));
             }
-            let moved = || self.head.load(Ordering::SeqCst) != head || self.flags.load(Ordering::SeqCst) != 0;
+            let moved = || {
+                self.head.load(Ordering::SeqCst) != head || self.flags.load(Ordering::SeqCst) != 0
+            };
             while waiter.spin(turn) && !moved() {
                 turn += 1;
             }
@@ -224,7 +244,12 @@ impl Channel {
 
     /// Takes one item; waits for it until `deadline`.
     #[inline]
-    pub(crate) fn get(&self, me: Container, into: &mut Vec<u8>, deadline: Deadline) -> Result<Received, GetFault> {
+    pub(crate) fn get(
+        &self,
+        me: Container,
+        into: &mut Vec<u8>,
+        deadline: Deadline,
+    ) -> Result<Received, GetFault> {
         match self.try_get(me, into) {
             Err(GetFault::Empty) => self.get_slow(me, into, deadline),
             result => result,
@@ -232,7 +257,12 @@ impl Channel {
     }
 
     #[cold]
-    fn get_slow(&self, me: Container, into: &mut Vec<u8>, deadline: Deadline) -> Result<Received, GetFault> {
+    fn get_slow(
+        &self,
+        me: Container,
+        into: &mut Vec<u8>,
+        deadline: Deadline,
+    ) -> Result<Received, GetFault> {
         let waiter = Waiter::new();
         let (mut turn, mut late) = (0, false);
         loop {
@@ -278,7 +308,11 @@ impl Channel {
 
     fn why_empty(&self) -> GetFault {
         // Closed first, then look again: what was put before the close is never missed.
-        if self.is_closed() && !self.has_items() { GetFault::Closed } else { GetFault::Empty }
+        if self.is_closed() && !self.has_items() {
+            GetFault::Closed
+        } else {
+            GetFault::Empty
+        }
     }
 
     fn try_put_block<'a>(
@@ -295,7 +329,16 @@ impl Channel {
             record[8..].copy_from_slice(&len.to_ne_bytes());
             self.put_record(me, tag, &record)
         });
-        attached.map_err(|(block, fault)| (fault, Parcel::Block { block, len, envelope }))
+        attached.map_err(|(block, fault)| {
+            (
+                fault,
+                Parcel::Block {
+                    block,
+                    len,
+                    envelope,
+                },
+            )
+        })
     }
 
     /// Takes P, makes room, writes, commits.
@@ -319,7 +362,11 @@ impl Channel {
     fn put_under_lock(&self, tag: Tag, payload: &[u8]) -> Result<(), Crowded> {
         let flags = self.flags.load(Ordering::Relaxed);
         if flags != 0 {
-            let fault = if flags & CLOSED != 0 { PutFault::Closed } else { PutFault::NoReader };
+            let fault = if flags & CLOSED != 0 {
+                PutFault::Closed
+            } else {
+                PutFault::NoReader
+            };
             return Err(Crowded::Fault(fault));
         }
         let tail = Commit::load(&self.tail, Ordering::Relaxed);
@@ -339,7 +386,14 @@ impl Channel {
         }
         let end = segment.write(tail.bytes, tag, payload);
         // The one store that makes the record visible; pairs with the Acquire in `take_under_lock`.
-        self.tail.store(Commit { items: tail.items.wrapping_add(1), bytes: end }.to_word(), Ordering::Release);
+        self.tail.store(
+            Commit {
+                items: tail.items.wrapping_add(1),
+                bytes: end,
+            }
+            .to_word(),
+            Ordering::Release,
+        );
         Ok(())
     }
 
@@ -350,7 +404,9 @@ impl Channel {
             return Ok(());
         }
         let seen = Commit::load(&self.head_seen, Ordering::Relaxed);
-        if tail.items.wrapping_sub(seen.items) < max || tail.items.wrapping_sub(self.see_head().items) < max {
+        if tail.items.wrapping_sub(seen.items) < max
+            || tail.items.wrapping_sub(self.see_head().items) < max
+        {
             Ok(())
         } else {
             Err(Crowded::Fault(PutFault::Full))
@@ -374,9 +430,16 @@ impl Channel {
 
     fn need_segment(&self, tail: Commit, size: u32, capacity: u32) -> Crowded {
         let fixed = self.fixed.load(Ordering::Relaxed);
-        let wish = if fixed != 0 { fixed } else { (capacity * 2).clamp(FIRST_SEGMENT, LAST_SEGMENT) };
+        let wish = if fixed != 0 {
+            fixed
+        } else {
+            (capacity * 2).clamp(FIRST_SEGMENT, LAST_SEGMENT)
+        };
         let capacity = wish.max((size * 2).next_power_of_two());
-        Crowded::NeedSegment { base: tail.bytes, capacity }
+        Crowded::NeedSegment {
+            base: tail.bytes,
+            capacity,
+        }
     }
 
     /// The segment to write to; goes on to one that a dead producer linked.
@@ -390,7 +453,8 @@ impl Channel {
             }
             self.last.store(reference, Ordering::Relaxed);
         }
-        let mut segment = Segment::open(reference).map_err(|error| Crowded::Fault(PutFault::Heap(error)))?;
+        let mut segment =
+            Segment::open(reference).map_err(|error| Crowded::Fault(PutFault::Heap(error)))?;
         loop {
             let next = segment.head.next.load(Ordering::Acquire);
             if next == 0 {
@@ -454,7 +518,12 @@ impl Channel {
     }
 
     #[inline]
-    fn take_under_lock(&self, me: Container, into: &mut Vec<u8>, retired: &mut Option<Block>) -> Result<Received, GetFault> {
+    fn take_under_lock(
+        &self,
+        me: Container,
+        into: &mut Vec<u8>,
+        retired: &mut Option<Block>,
+    ) -> Result<Received, GetFault> {
         let head = Commit::load(&self.head, Ordering::Relaxed);
         let mut tail = Commit::load(&self.tail_seen, Ordering::Relaxed);
         if tail == head || tail.bytes.wrapping_sub(head.bytes) > MAX_IN_FLIGHT {
@@ -464,9 +533,15 @@ impl Channel {
                 return Err(self.why_empty());
             }
         }
-        let segment = self.current_segment(me, head, retired).map_err(|error| self.give_up(error))?;
+        let segment = self
+            .current_segment(me, head, retired)
+            .map_err(|error| self.give_up(error))?;
         // What lies behind a segment that has a successor lies in the successor.
-        let limit = if segment.head.next.load(Ordering::Acquire) == 0 { tail.bytes } else { segment.end() };
+        let limit = if segment.head.next.load(Ordering::Acquire) == 0 {
+            tail.bytes
+        } else {
+            segment.end()
+        };
         let Some(found) = segment.find(head.bytes, limit) else {
             return Err(self.give_up(HeapError::Corrupt("a record in a channel makes no sense")));
         };
@@ -474,8 +549,19 @@ impl Channel {
     }
 
     #[inline]
-    fn accept(&self, me: Container, head: Commit, segment: &Segment, found: Found, into: &mut Vec<u8>) -> Result<Received, GetFault> {
-        let next = Commit { items: head.items.wrapping_add(1), bytes: found.end }.to_word();
+    fn accept(
+        &self,
+        me: Container,
+        head: Commit,
+        segment: &Segment,
+        found: Found,
+        into: &mut Vec<u8>,
+    ) -> Result<Received, GetFault> {
+        let next = Commit {
+            items: head.items.wrapping_add(1),
+            bytes: found.end,
+        }
+        .to_word();
         // Release: our reads are done before a producer, which loads it with Acquire, reuses the bytes.
         let commit = || self.head.store(next, Ordering::Release);
         if found.tag == Tag::Inline {
@@ -488,10 +574,14 @@ impl Channel {
             .ok_or(HeapError::Corrupt("a message refers to no block"))
             .and_then(|reference| Block::detach(reference, me, commit));
         match detached {
-            Ok(block) if len <= block.capacity() as u64 => {
-                Ok(Received::Block { block, len, envelope: found.tag == Tag::Envelope })
-            }
-            Ok(_) => Err(GetFault::Corrupt(HeapError::Corrupt("a message is longer than its block"))),
+            Ok(block) if len <= block.capacity() as u64 => Ok(Received::Block {
+                block,
+                len,
+                envelope: found.tag == Tag::Envelope,
+            }),
+            Ok(_) => Err(GetFault::Corrupt(HeapError::Corrupt(
+                "a message is longer than its block",
+            ))),
             Err(error) => {
                 // Only this one message is lost.
                 commit();
@@ -502,7 +592,12 @@ impl Channel {
 
     /// The segment that position `head` lies in; leaves the one before, which is handed out to be freed.
     #[inline]
-    fn current_segment(&self, me: Container, head: Commit, retired: &mut Option<Block>) -> Result<Segment, HeapError> {
+    fn current_segment(
+        &self,
+        me: Container,
+        head: Commit,
+        retired: &mut Option<Block>,
+    ) -> Result<Segment, HeapError> {
         let mut reference = self.current.load(Ordering::Relaxed);
         if reference == 0 {
             reference = self.first.load(Ordering::Acquire);
@@ -514,8 +609,11 @@ impl Channel {
             if next == 0 || segment.covers(head.bytes) {
                 return Ok(segment);
             }
-            let old = BlockRef::from_bits(reference).ok_or(HeapError::Corrupt("not a segment reference"))?;
-            *retired = Some(Block::detach(old, me, || self.current.store(next, Ordering::SeqCst))?);
+            let old = BlockRef::from_bits(reference)
+                .ok_or(HeapError::Corrupt("not a segment reference"))?;
+            *retired = Some(Block::detach(old, me, || {
+                self.current.store(next, Ordering::SeqCst)
+            })?);
             reference = next;
             segment = Segment::open(reference)?;
         }
@@ -567,7 +665,9 @@ impl Channel {
             0 => self.first.load(Ordering::SeqCst),
             reference => reference,
         };
-        while let (Some(block), Ok(segment)) = (BlockRef::from_bits(reference), Segment::open(reference)) {
+        while let (Some(block), Ok(segment)) =
+            (BlockRef::from_bits(reference), Segment::open(reference))
+        {
             let next = segment.head.next.load(Ordering::SeqCst);
             let freed = Block::detach(block, me, || self.current.store(next, Ordering::SeqCst));
             if freed.is_err() || next == 0 {
@@ -579,7 +679,10 @@ impl Channel {
 
     /// Calls `f` for each segment with the positions of the records in it. Under P and C.
     fn each_segment(&self, mut f: impl FnMut(u64, &Segment, u32, u32)) {
-        let (head, tail) = (Commit::load(&self.head, Ordering::SeqCst), Commit::load(&self.tail, Ordering::SeqCst));
+        let (head, tail) = (
+            Commit::load(&self.head, Ordering::SeqCst),
+            Commit::load(&self.tail, Ordering::SeqCst),
+        );
         let mut reference = match self.current.load(Ordering::SeqCst) {
             0 => self.first.load(Ordering::SeqCst),
             reference => reference,
@@ -587,7 +690,9 @@ impl Channel {
         let mut from = head.bytes;
         // A chain is as long as what is in flight allows; a longer one is a corrupt circle.
         for _ in 0..MAX_IN_FLIGHT / FIRST_SEGMENT {
-            let Ok(segment) = Segment::open(reference) else { return };
+            let Ok(segment) = Segment::open(reference) else {
+                return;
+            };
             let next = segment.head.next.load(Ordering::SeqCst);
             let to = if next == 0 { tail.bytes } else { segment.end() };
             f(reference, &segment, from, to);
@@ -623,7 +728,12 @@ impl Drop for Guard<'_> {
 }
 
 fn decode_reference(bytes: &[u8]) -> (Option<BlockRef>, u64) {
-    let word = |at: usize| bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map_or(0, u64::from_ne_bytes);
+    let word = |at: usize| {
+        bytes
+            .get(at..at + 8)
+            .and_then(|b| b.try_into().ok())
+            .map_or(0, u64::from_ne_bytes)
+    };
     (BlockRef::from_bits(word(0)), word(8))
 }
 

@@ -69,7 +69,10 @@ impl<T, C: Codec<T>> JoinableQueue<T, C> {
                 return Err(TooManyDone);
             }
             let next = done.wrapping_add(1);
-            match shared.done.compare_exchange_weak(done, next, Ordering::SeqCst, Ordering::Relaxed) {
+            match shared
+                .done
+                .compare_exchange_weak(done, next, Ordering::SeqCst, Ordering::Relaxed)
+            {
                 Ok(_) => break,
                 Err(now) => done = now,
             }
@@ -114,7 +117,11 @@ impl<T, C: Codec<T>> JoinableQueue<T, C> {
             turn += 1;
         }
         while self.unfinished() != 0 {
-            let slept = self.0.shared.done_bell.sleep(&waiter, deadline, || self.unfinished() == 0);
+            let slept = self
+                .0
+                .shared
+                .done_bell
+                .sleep(&waiter, deadline, || self.unfinished() == 0);
             if slept == Slept::TimedOut {
                 return self.unfinished() == 0;
             }

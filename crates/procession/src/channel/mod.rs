@@ -18,6 +18,6 @@ pub(crate) use codec::{block_payload, pack, pack_block, pack_hold, unpack};
 pub use connection::{Connection, Pipe, RecvError, SendError};
 pub(crate) use connection::{SharedEnd, SharedPipe};
 pub use joinable_queue::{JoinableQueue, TooManyDone};
-pub use queue::{GetError, PutError, Queue};
 pub(crate) use queue::SharedQueue;
+pub use queue::{GetError, PutError, Queue};
 pub use simple_queue::SimpleQueue;

@@ -56,7 +56,10 @@ impl<T> PutError<T> {
     /// The item that was not put.
     pub fn into_inner(self) -> T {
         match self {
-            Self::Full(value) | Self::TimedOut(value) | Self::Closed(value) | Self::Encode(_, value) => value,
+            Self::Full(value)
+            | Self::TimedOut(value)
+            | Self::Closed(value)
+            | Self::Encode(_, value) => value,
         }
     }
 }
@@ -137,7 +140,9 @@ pub(super) fn put_error<T>(failure: PutFailure, value: T) -> PutError<T> {
         PutFailure::Fault(PutFault::Full) => PutError::Full(value),
         PutFailure::Fault(PutFault::TimedOut) => PutError::TimedOut(value),
         PutFailure::Fault(PutFault::Closed | PutFault::NoReader) => PutError::Closed(value),
-        PutFailure::Fault(PutFault::Heap(error)) => PutError::Encode(EncodeError::Heap(error), value),
+        PutFailure::Fault(PutFault::Heap(error)) => {
+            PutError::Encode(EncodeError::Heap(error), value)
+        }
         PutFailure::Encode(error) => PutError::Encode(error, value),
     }
 }
@@ -213,7 +218,10 @@ impl<T, C: Codec<T>> Queue<T, C> {
     pub fn new(maxsize: usize) -> Result<Self, HeapError> {
         let max_items = u32::try_from(maxsize).unwrap_or(0);
         let shared = Shared::create(|queue: &SharedQueue, _| queue.channel.init(max_items, 0))?;
-        Ok(Self { shared, _item: PhantomData })
+        Ok(Self {
+            shared,
+            _item: PhantomData,
+        })
     }
 
     /// Creates a queue without a limit on the number of items.
@@ -242,7 +250,10 @@ impl<T, C: Codec<T>> Queue<T, C> {
     /// [`PutError::Full`] and those of [`Queue::put`].
     #[inline]
     pub fn try_put(&self, item: T) -> Result<(), PutError<T>> {
-        send::<T, C>(item, |parcel| self.shared.channel.try_put(self.shared.container(), parcel)).map_err(|(failure, item)| put_error(failure, item))
+        send::<T, C>(item, |parcel| {
+            self.shared.channel.try_put(self.shared.container(), parcel)
+        })
+        .map_err(|(failure, item)| put_error(failure, item))
     }
 
     /// Puts an item, waiting at most `timeout` for room.
@@ -263,7 +274,12 @@ impl<T, C: Codec<T>> Queue<T, C> {
 
     #[inline]
     fn put_until(&self, item: T, deadline: Deadline) -> Result<(), PutError<T>> {
-        send::<T, C>(item, |parcel| self.shared.channel.put(self.shared.container(), parcel, deadline)).map_err(|(failure, item)| put_error(failure, item))
+        send::<T, C>(item, |parcel| {
+            self.shared
+                .channel
+                .put(self.shared.container(), parcel, deadline)
+        })
+        .map_err(|(failure, item)| put_error(failure, item))
     }
 
     /// Removes and returns the oldest item.
@@ -287,7 +303,11 @@ impl<T, C: Codec<T>> Queue<T, C> {
     /// [`GetError::Empty`] and those of [`Queue::get`].
     #[inline]
     pub fn try_get(&self) -> Result<T, GetError> {
-        C::receive(|into| Ok(sealed::In(self.shared.channel.try_get(self.shared.container(), into)?)))
+        C::receive(|into| {
+            Ok(sealed::In(
+                self.shared.channel.try_get(self.shared.container(), into)?,
+            ))
+        })
     }
 
     /// Removes and returns the oldest item, waiting at most `timeout` for one.
@@ -308,7 +328,13 @@ impl<T, C: Codec<T>> Queue<T, C> {
 
     #[inline]
     fn get_until(&self, deadline: Deadline) -> Result<T, GetError> {
-        C::receive(|into| Ok(sealed::In(self.shared.channel.get(self.shared.container(), into, deadline)?)))
+        C::receive(|into| {
+            Ok(sealed::In(self.shared.channel.get(
+                self.shared.container(),
+                into,
+                deadline,
+            )?))
+        })
     }
 
     /// Items put and not yet taken; out of date as soon as it is read if others use the queue.

@@ -38,7 +38,10 @@ impl Commit {
     #[inline]
     pub(crate) fn load(from: &AtomicU64, order: Ordering) -> Self {
         let word = from.load(order);
-        Self { items: (word >> 32) as u32, bytes: word as u32 }
+        Self {
+            items: (word >> 32) as u32,
+            bytes: word as u32,
+        }
     }
 
     #[inline]
@@ -131,24 +134,37 @@ impl Segment {
         for word in words {
             word.store(0, Ordering::Relaxed);
         }
-        words[1].store(u64::from(base) | (u64::from(capacity) << 32), Ordering::Release);
+        words[1].store(
+            u64::from(base) | (u64::from(capacity) << 32),
+            Ordering::Release,
+        );
     }
 
     /// Opens the segment that a channel refers to.
     #[inline]
     pub(crate) fn open(reference: u64) -> Result<Self, HeapError> {
-        let reference = BlockRef::from_bits(reference).ok_or(HeapError::Corrupt("not a segment reference"))?;
+        let reference =
+            BlockRef::from_bits(reference).ok_or(HeapError::Corrupt("not a segment reference"))?;
         let (place, size) = Block::peek(reference)?;
         // SAFETY: the block has at least one granule (64 bytes) of mapped memory, aligned to 64; any bytes are a SegmentHead.
         let head: &'static SegmentHead = unsafe { place.cast::<SegmentHead>().as_ref() };
         let capacity = head.capacity.load(Ordering::Relaxed);
-        let fits = size.checked_sub(size_of::<SegmentHead>()).is_some_and(|room| capacity as usize <= room);
+        let fits = size
+            .checked_sub(size_of::<SegmentHead>())
+            .is_some_and(|room| capacity as usize <= room);
         if !capacity.is_power_of_two() || capacity < HEADER || !fits {
-            return Err(HeapError::Corrupt("a segment's capacity does not fit its block"));
+            return Err(HeapError::Corrupt(
+                "a segment's capacity does not fit its block",
+            ));
         }
         // SAFETY: the head is 64 bytes of a block that is larger.
         let data = unsafe { place.add(size_of::<SegmentHead>()) };
-        Ok(Self { head, data, base: head.base.load(Ordering::Relaxed), mask: capacity - 1 })
+        Ok(Self {
+            head,
+            data,
+            base: head.base.load(Ordering::Relaxed),
+            mask: capacity - 1,
+        })
     }
 
     #[inline]
@@ -239,7 +255,12 @@ impl Segment {
             }
             let end = head.wrapping_add(size);
             if tag != Tag::Pad {
-                return Some(Found { tag, len, at: head.wrapping_add(HEADER), end });
+                return Some(Found {
+                    tag,
+                    len,
+                    at: head.wrapping_add(HEADER),
+                    end,
+                });
             }
             head = end;
         }
@@ -249,7 +270,8 @@ impl Segment {
     #[inline]
     pub(crate) fn payload<R>(&self, found: &Found, f: impl FnOnce(&[u8]) -> R) -> R {
         // SAFETY: `find` checked that the record lies inside the segment; C keeps producers from reusing it.
-        let bytes = unsafe { std::slice::from_raw_parts(self.at(found.at).as_ptr(), found.len as usize) };
+        let bytes =
+            unsafe { std::slice::from_raw_parts(self.at(found.at).as_ptr(), found.len as usize) };
         f(bytes)
     }
 

@@ -9,7 +9,10 @@ use crate::heap::{self, Local, heap, me, set_me};
 use std::cell::{Cell, RefCell};
 use std::sync::MutexGuard;
 
-type Guards = (MutexGuard<'static, Local>, Option<MutexGuard<'static, Vec<(u32, u32)>>>);
+type Guards = (
+    MutexGuard<'static, Local>,
+    Option<MutexGuard<'static, Vec<(u32, u32)>>>,
+);
 
 thread_local! {
     static GUARDS: RefCell<Option<Guards>> = const { RefCell::new(None) };
@@ -19,6 +22,21 @@ thread_local! {
 /// The participant reserved for the child that this thread forked last.
 pub(crate) fn forked_child() -> Option<Owner> {
     CHILD.get()
+}
+
+/// Makes a process that was cloned from a single-threaded template (no handlers ran) the participant `owner`, reserved by somebody else. What the template
+/// held it does not hold: handles it finds in its memory are dead. `false`: the place was given up meanwhile.
+pub(crate) fn become_participant(owner: Owner) -> bool {
+    let Some(heap) = heap() else { return false };
+    heap::lock_local().forget();
+    heap.forget_holds();
+    let came_up = heap.activate_slot(owner);
+    if came_up {
+        set_me(owner);
+    } else {
+        heap::set_nobody();
+    }
+    came_up
 }
 
 pub(super) extern "C" fn prepare() {

@@ -22,7 +22,9 @@ pub(crate) fn join() -> Result<&'static Heap, HeapError> {
 #[cold]
 fn found() -> Result<&'static Heap, HeapError> {
     static FOUNDING: Mutex<()> = Mutex::new(());
-    let _one_at_a_time = FOUNDING.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _one_at_a_time = FOUNDING
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     if let Some(heap) = heap() {
         return Ok(heap);
     }
@@ -39,7 +41,9 @@ pub(crate) fn attach(fd: OwnedFd, owner: Owner) -> Result<&'static Heap, HeapErr
 fn enter(fresh: Heap, owner: Owner) -> Result<&'static Heap, HeapError> {
     // Before anybody can see the heap: whoever does may use `me` at once.
     if !fresh.activate_slot(owner) {
-        return Err(HeapError::Corrupt("the place in the family was given up before this process came up"));
+        return Err(HeapError::Corrupt(
+            "the place in the family was given up before this process came up",
+        ));
     }
     set_me(owner);
     let heap = install(fresh)?;
@@ -52,12 +56,18 @@ fn enter(fresh: Heap, owner: Owner) -> Result<&'static Heap, HeapError> {
 /// Says good-bye: what others find afterwards is the end of a process that finished, not of one that was killed.
 pub(crate) extern "C" fn leave() {
     if let Some(heap) = heap() {
-        heap.participants()[me().slot()].flags.fetch_or(CLEAN, Ordering::SeqCst);
+        heap.participants()[me().slot()]
+            .flags
+            .fetch_or(CLEAN, Ordering::SeqCst);
     }
 }
 
 /// The limit for a new family: `PROCESSION_HEAP_LIMIT` in bytes, else 80 % of the memory there is.
 fn heap_limit() -> u64 {
-    let wish = std::env::var("PROCESSION_HEAP_LIMIT").ok().and_then(|text| text.parse().ok());
-    wish.unwrap_or_else(|| crate::sys::limits::memory_total().map_or(u64::MAX, |total| total / 100 * LIMIT_PERCENT))
+    let wish = std::env::var("PROCESSION_HEAP_LIMIT")
+        .ok()
+        .and_then(|text| text.parse().ok());
+    wish.unwrap_or_else(|| {
+        crate::sys::limits::memory().map_or(u64::MAX, |memory| memory.limit() / 100 * LIMIT_PERCENT)
+    })
 }

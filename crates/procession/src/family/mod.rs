@@ -15,7 +15,7 @@ mod patrol;
 mod waiter;
 
 #[cfg(not(procession_loom))]
-pub(crate) use fork::forked_child;
+pub(crate) use fork::{become_participant, forked_child};
 #[cfg(not(procession_loom))]
 pub(crate) use membership::{attach, join, leave};
 pub(crate) use owner::{GENERATION_BITS, OWNER_MASK};

@@ -23,7 +23,10 @@ pub(crate) fn patrol() {
     if now.saturating_sub(then) < INTERVAL_MS && then <= now {
         return;
     }
-    if last.compare_exchange(then, now, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+    if last
+        .compare_exchange(then, now, Ordering::Relaxed, Ordering::Relaxed)
+        .is_ok()
+    {
         look_around(heap);
     }
 }
@@ -34,7 +37,11 @@ fn look_around(heap: &'static Heap) {
     for owner in owners(heap, &[Presence::Live, Presence::Starting]) {
         if owner != me() {
             // Asking marks the dead as such.
-            let _ = if deep { heap.has_left(owner) } else { heap.is_gone(owner) };
+            let _ = if deep {
+                heap.has_left(owner)
+            } else {
+                heap.is_gone(owner)
+            };
         }
     }
     reap_dead(heap);
@@ -62,6 +69,8 @@ pub(crate) fn reap_dead(heap: &'static Heap) {
 fn owners(heap: &'static Heap, wanted: &'static [Presence]) -> impl Iterator<Item = Owner> {
     (0..heap.slots_used()).filter_map(move |slot| {
         let (presence, generation) = heap.participants()[slot].presence();
-        wanted.contains(&presence).then(|| Owner::new(slot, generation))
+        wanted
+            .contains(&presence)
+            .then(|| Owner::new(slot, generation))
     })
 }

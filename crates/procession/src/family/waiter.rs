@@ -86,7 +86,9 @@ impl Port for Waiter {
             patrol();
         }
         self.sleeps.set(sleeps.saturating_add(1));
-        let slice = FIRST_SLICE.saturating_mul(1 << sleeps.min(8)).min(LAST_SLICE);
+        let slice = FIRST_SLICE
+            .saturating_mul(1 << sleeps.min(8))
+            .min(LAST_SLICE);
         sleep_slice(word, expected, deadline, slice)
     }
 

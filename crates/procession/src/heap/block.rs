@@ -1,5 +1,8 @@
 //! Blocks of bytes: owned by one process, or part of one container.
-#![expect(unsafe_code, reason = "gives out the bytes of an owned block as a slice")]
+#![expect(
+    unsafe_code,
+    reason = "gives out the bytes of an owned block as a slice"
+)]
 //!
 //! ```text
 //! OWNED(me) --attach--> ATTACHING(me) --commit--> ATTACHED --detach--> DETACHING(you) --commit--> OWNED(you) --drop--> free
@@ -74,7 +77,10 @@ impl Container {
     }
 
     pub(crate) fn from_link(link: u64) -> Self {
-        Self { index: link as u32, generation: ((link >> 32) & 0xff_ffff) as u32 }
+        Self {
+            index: link as u32,
+            generation: ((link >> 32) & 0xff_ffff) as u32,
+        }
     }
 }
 
@@ -105,7 +111,10 @@ impl Block {
         let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
         let taken = heap.take_units(units)?;
         heap.unit_links()[taken.unit as usize].store(0, Ordering::SeqCst);
-        Ok(Self { zeroed: taken.zeroed, ..Self::of_units(heap, taken.unit, taken.word) })
+        Ok(Self {
+            zeroed: taken.zeroed,
+            ..Self::of_units(heap, taken.unit, taken.word)
+        })
     }
 
     /// Allocates at least `bytes`, all zero.
@@ -120,13 +129,25 @@ impl Block {
     fn of_small(heap: &Heap, index: u32, word: Word, bytes: usize) -> Self {
         let capacity = heap.small_size(index).unwrap_or(bytes);
         let reference = BlockRef::new(false, index, word.generation());
-        Self { reference, word, data: heap.granule(index), capacity, zeroed: false }
+        Self {
+            reference,
+            word,
+            data: heap.granule(index),
+            capacity,
+            zeroed: false,
+        }
     }
 
     fn of_units(heap: &Heap, unit: u32, word: Word) -> Self {
         let reference = BlockRef::new(true, unit, word.generation());
         let capacity = word.len() as usize * UNIT;
-        Self { reference, word, data: heap.unit(unit), capacity, zeroed: false }
+        Self {
+            reference,
+            word,
+            data: heap.unit(unit),
+            capacity,
+            zeroed: false,
+        }
     }
 
     pub(crate) fn reference(&self) -> BlockRef {
@@ -160,7 +181,10 @@ impl Block {
         commit: impl FnOnce(BlockRef) -> Result<(), E>,
     ) -> Result<(), (Self, E)> {
         let link = self.link();
-        link.store((link.load(Ordering::Relaxed) & ENVELOPE) | container.link(), Ordering::SeqCst);
+        link.store(
+            (link.load(Ordering::Relaxed) & ENVELOPE) | container.link(),
+            Ordering::SeqCst,
+        );
         let attaching = self.transition(State::ATTACHING);
         match commit(self.reference) {
             Ok(()) => {
@@ -179,7 +203,11 @@ impl Block {
     }
 
     /// Takes a block out of `container`: `commit` makes it no part any more. The caller holds the lock that makes it the only one to do so.
-    pub(crate) fn detach(reference: BlockRef, container: Container, commit: impl FnOnce()) -> Result<Self, HeapError> {
+    pub(crate) fn detach(
+        reference: BlockRef,
+        container: Container,
+        commit: impl FnOnce(),
+    ) -> Result<Self, HeapError> {
         let heap = the_heap();
         let at = word_at(heap, reference)?;
         let link = link_at(heap, reference)?.load(Ordering::SeqCst);
@@ -188,8 +216,13 @@ impl Block {
             let in_container = word.state() == State::ATTACHED || word.state() == State::ATTACHING
                 // A receiver that died before its commit had it in hand; the container still has it.
                 || word.state() == State::DETACHING;
-            if !in_container || word.generation() != reference.generation() || Container::from_link(link) != container {
-                return Err(HeapError::Corrupt("a message refers to a block that is not the queue's"));
+            if !in_container
+                || word.generation() != reference.generation()
+                || Container::from_link(link) != container
+            {
+                return Err(HeapError::Corrupt(
+                    "a message refers to a block that is not the queue's",
+                ));
             }
             match word.swap(at, word.with(State::DETACHING, me().slot())) {
                 Ok(()) => break,
@@ -219,12 +252,16 @@ impl Block {
         let heap = the_heap();
         let word = Word::load(word_at(heap, reference)?);
         if !word.state().is_allocated() || word.generation() != reference.generation() {
-            return Err(HeapError::Corrupt("a container refers to a block that is not allocated"));
+            return Err(HeapError::Corrupt(
+                "a container refers to a block that is not allocated",
+            ));
         }
         if reference.is_unit() {
             return Ok((heap.unit(reference.index()), word.len() as usize * UNIT));
         }
-        let size = heap.small_size(reference.index()).ok_or(HeapError::Corrupt("block in an unused span"))?;
+        let size = heap
+            .small_size(reference.index())
+            .ok_or(HeapError::Corrupt("block in an unused span"))?;
         Ok((heap.granule(reference.index()), size))
     }
 
@@ -237,13 +274,21 @@ impl Block {
     fn at(&self) -> &'static AtomicU64 {
         let heap = the_heap();
         let index = self.reference.index() as usize;
-        if self.reference.is_unit() { &heap.unit_words()[index] } else { &heap.words()[index] }
+        if self.reference.is_unit() {
+            &heap.unit_words()[index]
+        } else {
+            &heap.words()[index]
+        }
     }
 
     fn link(&self) -> &'static AtomicU64 {
         let heap = the_heap();
         let index = self.reference.index() as usize;
-        if self.reference.is_unit() { &heap.unit_links()[index] } else { &heap.links()[index] }
+        if self.reference.is_unit() {
+            &heap.unit_links()[index]
+        } else {
+            &heap.links()[index]
+        }
     }
 }
 
@@ -263,18 +308,34 @@ impl Drop for Block {
 
 /// The state word that a reference from a peer names; checked.
 pub(crate) fn word_at(heap: &Heap, reference: BlockRef) -> Result<&'static AtomicU64, HeapError> {
-    let table = if reference.is_unit() { heap.unit_words() } else { heap.words() };
-    table.get(reference.index() as usize).ok_or(HeapError::Corrupt("block reference out of range"))
+    let table = if reference.is_unit() {
+        heap.unit_words()
+    } else {
+        heap.words()
+    };
+    table
+        .get(reference.index() as usize)
+        .ok_or(HeapError::Corrupt("block reference out of range"))
 }
 
 fn link_at(heap: &Heap, reference: BlockRef) -> Result<&'static AtomicU64, HeapError> {
-    let table = if reference.is_unit() { heap.unit_links() } else { heap.links() };
-    table.get(reference.index() as usize).ok_or(HeapError::Corrupt("block reference out of range"))
+    let table = if reference.is_unit() {
+        heap.unit_links()
+    } else {
+        heap.links()
+    };
+    table
+        .get(reference.index() as usize)
+        .ok_or(HeapError::Corrupt("block reference out of range"))
 }
 
 /// For the reaper: the block at `index` as ours, once its word says so.
 pub(crate) fn seize(heap: &Heap, is_unit: bool, index: u32, owned: Word) -> Block {
-    if is_unit { Block::of_units(heap, index, owned) } else { Block::of_small(heap, index, owned, 0) }
+    if is_unit {
+        Block::of_units(heap, index, owned)
+    } else {
+        Block::of_small(heap, index, owned, 0)
+    }
 }
 
 /// For the reaper: the reference of the block at `index`.

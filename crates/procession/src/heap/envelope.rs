@@ -45,7 +45,9 @@ pub(crate) fn fill(block: &Block, handles: &[Handle]) {
 pub(crate) fn release_all(block: &Block) {
     let heap = the_heap();
     for word in list(heap.atomics(block.as_slice())) {
-        let Some((index, _)) = decode(heap, word.load(Ordering::SeqCst)) else { continue };
+        let Some((index, _)) = decode(heap, word.load(Ordering::SeqCst)) else {
+            continue;
+        };
         heap.words()[index as usize].fetch_add(EPOCH, Ordering::SeqCst);
         word.store(0, Ordering::SeqCst);
         object::uncount_in_flight(heap, index);
@@ -80,18 +82,32 @@ pub(crate) fn find(heap: &'static Heap, index: u32, generation: u32) -> bool {
 /// How many handles the envelope lists, by its own word; bounded by its size.
 pub(crate) fn count(bytes: &[u8]) -> Result<usize, HeapError> {
     let corrupt = HeapError::Corrupt("an envelope's list does not fit its block");
-    let head: [u8; 8] = bytes.get(..8).and_then(|head| head.try_into().ok()).ok_or(corrupt.clone())?;
+    let head: [u8; 8] = bytes
+        .get(..8)
+        .and_then(|head| head.try_into().ok())
+        .ok_or(corrupt.clone())?;
     let count = usize::try_from(u64::from_ne_bytes(head)).map_err(|_| corrupt.clone())?;
-    if count > MAX_HANDLES || list_len(count) > bytes.len() { Err(corrupt) } else { Ok(count) }
+    if count > MAX_HANDLES || list_len(count) > bytes.len() {
+        Err(corrupt)
+    } else {
+        Ok(count)
+    }
 }
 
 fn is_envelope(word: Word, link: &AtomicU64) -> bool {
-    word.state().is_allocated() && word.state() != super::word::State::LIVE && link.load(Ordering::SeqCst) & ENVELOPE != 0
+    word.state().is_allocated()
+        && word.state() != super::word::State::LIVE
+        && link.load(Ordering::SeqCst) & ENVELOPE != 0
 }
 
 fn list(words: &'static [AtomicU64]) -> &'static [AtomicU64] {
-    let Some((head, rest)) = words.split_first() else { return &[] };
-    let count = usize::try_from(head.load(Ordering::SeqCst)).unwrap_or(0).min(rest.len()).min(MAX_HANDLES);
+    let Some((head, rest)) = words.split_first() else {
+        return &[];
+    };
+    let count = usize::try_from(head.load(Ordering::SeqCst))
+        .unwrap_or(0)
+        .min(rest.len())
+        .min(MAX_HANDLES);
     &rest[..count]
 }
 

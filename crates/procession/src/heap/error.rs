@@ -50,30 +50,49 @@ pub enum HeapError {
 
 impl HeapError {
     pub(crate) fn system(attempt: &'static str, errno: rustix::io::Errno) -> Self {
-        Self::System { attempt, errno: errno.raw_os_error() }
+        Self::System {
+            attempt,
+            errno: errno.raw_os_error(),
+        }
     }
 }
 
 impl fmt::Display for HeapError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Full { requested, used, limit } => write!(
+            Self::Full {
+                requested,
+                used,
+                limit,
+            } => write!(
                 f,
                 "family heap is full: {requested} bytes requested, {used} of {limit} in use \
                  (raise it with PROCESSION_HEAP_LIMIT or drop what is no longer needed)"
             ),
             Self::TooLarge { requested, largest } => {
-                write!(f, "no block of {requested} bytes fits the family heap; the largest possible has {largest}")
+                write!(
+                    f,
+                    "no block of {requested} bytes fits the family heap; the largest possible has {largest}"
+                )
             }
             Self::OtherFamily => f.write_str("handle belongs to another family of processes"),
             Self::Stale => f.write_str("object no longer exists"),
-            Self::WrongKind { expected, found } => write!(f, "handle names a {found}, not a {expected}"),
+            Self::WrongKind { expected, found } => {
+                write!(f, "handle names a {found}, not a {expected}")
+            }
             Self::Corrupt(what) => write!(f, "family heap is corrupt: {what}"),
             Self::TooManyParticipants { limit } => {
-                write!(f, "the family has {limit} processes already; none can join until one ends")
+                write!(
+                    f,
+                    "the family has {limit} processes already; none can join until one ends"
+                )
             }
             Self::System { attempt, errno } => {
-                write!(f, "cannot {attempt}: {}", std::io::Error::from_raw_os_error(*errno))
+                write!(
+                    f,
+                    "cannot {attempt}: {}",
+                    std::io::Error::from_raw_os_error(*errno)
+                )
             }
         }
     }

@@ -13,7 +13,11 @@ pub struct Handle {
 
 impl Handle {
     pub(crate) fn new(heap: &Heap, index: u32, generation: u32) -> Self {
-        Self { family: heap.family(), generation, index }
+        Self {
+            family: heap.family(),
+            generation,
+            index,
+        }
     }
 
     pub(crate) fn index(self) -> u32 {
@@ -37,13 +41,25 @@ impl Handle {
     /// Reads a handle; says nothing yet about whether the object exists.
     #[must_use]
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
-        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        Self { family: word(0), generation: word(4), index: word(8) }
+        let word = |at: usize| {
+            u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+        };
+        Self {
+            family: word(0),
+            generation: word(4),
+            index: word(8),
+        }
     }
 
     /// Checks family and range; the heap to look in.
     pub(crate) fn locate(self) -> Result<&'static Heap, HeapError> {
-        let heap = heap().filter(|heap| heap.family() == self.family).ok_or(HeapError::OtherFamily)?;
-        if self.index as usize >= heap.layout().granules { Err(HeapError::Stale) } else { Ok(heap) }
+        let heap = heap()
+            .filter(|heap| heap.family() == self.family)
+            .ok_or(HeapError::OtherFamily)?;
+        if self.index as usize >= heap.layout().granules {
+            Err(HeapError::Stale)
+        } else {
+            Ok(heap)
+        }
     }
 }

@@ -12,8 +12,8 @@
 //! **Death.** Before the bit is set: no hold. After: the reaper clears the row. Between clearing a bit and looking for others:
 //! the reaper's sweep finds the orphan. Never is anything freed early.
 
-use super::mapping::{Heap, me};
 use super::layout::SUMMARY_GRANULES;
+use super::mapping::{Heap, me};
 use super::word::{EPOCH, State, Word};
 use super::{envelope, object};
 use crate::atomic::{AtomicU32, Ordering};
@@ -103,7 +103,10 @@ impl Heap {
             if object::in_flight(self, index) && envelope::find(self, index, word.generation()) {
                 return;
             }
-            if word.swap(at, word.with(State::DESTROYING, me().slot())).is_ok() {
+            if word
+                .swap(at, word.with(State::DESTROYING, me().slot()))
+                .is_ok()
+            {
                 object::destroy(self, index);
                 return;
             }
@@ -172,6 +175,13 @@ impl Heap {
     /// After a fork, in the parent.
     pub(crate) fn end_fork(&self) {
         FORKING.store(0, Ordering::SeqCst);
+    }
+
+    /// In a process cloned from a template that is another participant: none of the template's handles counts here.
+    pub(crate) fn forget_holds(&self) {
+        self.each_held(me().slot(), |index| {
+            self.counts()[index as usize].store(0, Ordering::Relaxed);
+        });
     }
 
     /// After a fork, in the child (already the new participant): holds that were changing hands in other threads of the parent are ours no more.

@@ -119,7 +119,8 @@ impl Layout {
         if !total.is_power_of_two() || !(MIN_TOTAL..=MAX_TOTAL).contains(&total) {
             return Err(HeapError::Corrupt("impossible heap size"));
         }
-        let total = usize::try_from(total).map_err(|_| HeapError::Corrupt("impossible heap size"))?;
+        let total =
+            usize::try_from(total).map_err(|_| HeapError::Corrupt("impossible heap size"))?;
         // 1/128 of the space for small things, at least 8 MiB: 8 GiB of locks and queues in the usual terabyte.
         let object_bytes = (total / 128).max(8 << 20);
         let granules = object_bytes / GRANULE;
@@ -141,14 +142,28 @@ impl Layout {
         let units_at = (objects_at + object_bytes).next_multiple_of(UNIT);
         let units = (total - units_at) / UNIT;
         Ok(Self {
-            total, granules, units, participants_at, summaries_at, rows_at, words_at, links_at, spans_at,
-            unit_words_at, unit_links_at, objects_at, units_at,
+            total,
+            granules,
+            units,
+            participants_at,
+            summaries_at,
+            rows_at,
+            words_at,
+            links_at,
+            spans_at,
+            unit_words_at,
+            unit_links_at,
+            objects_at,
+            units_at,
         })
     }
 
     /// `u64` words of one participant's row summary.
     pub(crate) fn summary_words(granules: usize) -> usize {
-        granules.div_ceil(SUMMARY_GRANULES).div_ceil(64).next_multiple_of(8)
+        granules
+            .div_ceil(SUMMARY_GRANULES)
+            .div_ceil(64)
+            .next_multiple_of(8)
     }
 }
 
@@ -161,12 +176,23 @@ mod tests {
         for shift in 28..=40 {
             let layout = Layout::new(1 << shift).expect("layout");
             let starts = [
-                layout.participants_at, layout.summaries_at, layout.rows_at, layout.words_at, layout.links_at,
-                layout.spans_at, layout.unit_words_at, layout.unit_links_at, layout.objects_at, layout.units_at,
+                layout.participants_at,
+                layout.summaries_at,
+                layout.rows_at,
+                layout.words_at,
+                layout.links_at,
+                layout.spans_at,
+                layout.unit_words_at,
+                layout.unit_links_at,
+                layout.objects_at,
+                layout.units_at,
             ];
             assert!(starts.is_sorted(), "{layout:?}");
             assert!(layout.units_at + layout.units * UNIT <= layout.total);
-            assert!(layout.units >= layout.total / UNIT / 2, "more than half is for payload: {layout:?}");
+            assert!(
+                layout.units >= layout.total / UNIT / 2,
+                "more than half is for payload: {layout:?}"
+            );
             assert!(layout.units <= super::super::word::MAX_UNITS as usize);
         }
     }

@@ -7,7 +7,9 @@
 //! `object.rs` say who may follow them.
 
 use super::error::HeapError;
-use super::layout::{GRANULE, Header, Layout, MAGIC, MAX_TOTAL, MIN_TOTAL, Participant, Span, UNIT, VERSION};
+use super::layout::{
+    GRANULE, Header, Layout, MAGIC, MAX_TOTAL, MIN_TOTAL, Participant, Span, UNIT, VERSION,
+};
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::family::{MAX_PARTICIPANTS, Owner};
 use crate::sys::map::{self, Mapping};
@@ -38,7 +40,8 @@ pub(crate) fn heap() -> Option<&'static Heap> {
 /// The heap, where the caller holds something that proves there is one.
 #[inline]
 pub(crate) fn the_heap() -> &'static Heap {
-    HEAP.get().expect("invariant: whoever holds a shared object has joined a family")
+    HEAP.get()
+        .expect("invariant: whoever holds a shared object has joined a family")
 }
 
 /// The participant that this process is.
@@ -60,7 +63,8 @@ pub(crate) fn set_me(owner: Owner) {
 
 /// Makes `heap` the heap of this process; at most once.
 pub(crate) fn install(heap: Heap) -> Result<&'static Heap, HeapError> {
-    HEAP.set(heap).map_err(|_| HeapError::Corrupt("this process already has a heap"))?;
+    HEAP.set(heap)
+        .map_err(|_| HeapError::Corrupt("this process already has a heap"))?;
     Ok(the_heap())
 }
 
@@ -84,11 +88,14 @@ impl Heap {
         rustix::rand::getrandom(&mut family, rustix::rand::GetRandomFlags::empty())
             .map_err(|errno| HeapError::system("draw a family id", errno))?;
         let header = heap.header();
-        header.family.store(u32::from_le_bytes(family) | 1, Ordering::Relaxed);
+        header
+            .family
+            .store(u32::from_le_bytes(family) | 1, Ordering::Relaxed);
         header.version.store(VERSION, Ordering::Relaxed);
         header.total.store(total, Ordering::Relaxed);
         header.limit.store(limit, Ordering::Relaxed);
-        let inode = map::inode(&heap.fd).map_err(|errno| HeapError::system("stat the family heap", errno))?;
+        let inode = map::inode(&heap.fd)
+            .map_err(|errno| HeapError::system("stat the family heap", errno))?;
         header.inode.store(inode, Ordering::Relaxed);
         header.magic.store(MAGIC, Ordering::Release);
         Ok(heap)
@@ -98,24 +105,38 @@ impl Heap {
     pub(crate) fn attach(fd: OwnedFd) -> Result<Self, HeapError> {
         let total = map::sealed_len(&fd)
             .map_err(|errno| HeapError::system("inspect the inherited heap", errno))?
-            .ok_or(HeapError::Corrupt("the inherited descriptor is not a sealed heap"))?;
+            .ok_or(HeapError::Corrupt(
+                "the inherited descriptor is not a sealed heap",
+            ))?;
         let heap = Self::map(fd, total)?;
         let header = heap.header();
-        if header.magic.load(Ordering::Acquire) != MAGIC || header.total.load(Ordering::Relaxed) != total {
-            return Err(HeapError::Corrupt("the inherited file is not a family heap"));
+        if header.magic.load(Ordering::Acquire) != MAGIC
+            || header.total.load(Ordering::Relaxed) != total
+        {
+            return Err(HeapError::Corrupt(
+                "the inherited file is not a family heap",
+            ));
         }
         if header.version.load(Ordering::Relaxed) != VERSION {
-            return Err(HeapError::Corrupt("the family was founded by another version of procession"));
+            return Err(HeapError::Corrupt(
+                "the family was founded by another version of procession",
+            ));
         }
         Ok(heap)
     }
 
     fn map(fd: OwnedFd, total: u64) -> Result<Self, HeapError> {
         let layout = Layout::new(total)?;
-        let map = map::map_shared(&fd, layout.total).map_err(|errno| HeapError::system("map the family heap", errno))?;
+        let map = map::map_shared(&fd, layout.total)
+            .map_err(|errno| HeapError::system("map the family heap", errno))?;
         let counts = map::map_private(layout.granules * 4)
             .map_err(|errno| HeapError::system("map the handle counts", errno))?;
-        Ok(Self { map, counts, layout, fd })
+        Ok(Self {
+            map,
+            counts,
+            layout,
+            fd,
+        })
     }
 
     pub(crate) fn layout(&self) -> &Layout {
@@ -142,13 +163,19 @@ impl Heap {
     /// Which pages of `slot`'s holder row were ever written.
     pub(crate) fn summary(&self, slot: usize) -> &'static [AtomicU64] {
         let words = Layout::summary_words(self.layout.granules);
-        self.table(self.layout.summaries_at + slot % MAX_PARTICIPANTS * words * 8, words)
+        self.table(
+            self.layout.summaries_at + slot % MAX_PARTICIPANTS * words * 8,
+            words,
+        )
     }
 
     /// One bit for each granule: whether `slot` holds the object there.
     pub(crate) fn row(&self, slot: usize) -> &'static [AtomicU64] {
         let words = self.layout.granules / 64;
-        self.table(self.layout.rows_at + slot % MAX_PARTICIPANTS * words * 8, words)
+        self.table(
+            self.layout.rows_at + slot % MAX_PARTICIPANTS * words * 8,
+            words,
+        )
     }
 
     #[inline]
@@ -162,7 +189,10 @@ impl Heap {
     }
 
     pub(crate) fn spans(&self) -> &'static [Span] {
-        self.table(self.layout.spans_at, self.layout.granules / super::layout::SPAN_GRANULES)
+        self.table(
+            self.layout.spans_at,
+            self.layout.granules / super::layout::SPAN_GRANULES,
+        )
     }
 
     pub(crate) fn unit_words(&self) -> &'static [AtomicU64] {
@@ -177,7 +207,9 @@ impl Heap {
     #[inline]
     pub(crate) fn counts(&self) -> &'static [AtomicU32] {
         // SAFETY: `counts` was mapped with 4 bytes per granule, zeroed, never unmapped; any bytes are an AtomicU32.
-        unsafe { std::slice::from_raw_parts(self.counts.base.as_ptr().cast(), self.layout.granules) }
+        unsafe {
+            std::slice::from_raw_parts(self.counts.base.as_ptr().cast(), self.layout.granules)
+        }
     }
 
     /// Address of a granule of the object region.
@@ -223,7 +255,9 @@ impl Heap {
 
     #[inline]
     fn table<T: zerocopy::FromBytes>(&self, offset: usize, len: usize) -> &'static [T] {
-        debug_assert!(offset + len * size_of::<T>() <= self.map.len && offset.is_multiple_of(align_of::<T>()));
+        debug_assert!(
+            offset + len * size_of::<T>() <= self.map.len && offset.is_multiple_of(align_of::<T>())
+        );
         // SAFETY: Layout keeps every table inside the mapping; T is a struct of atomics (FromBytes, interior mutability
         // throughout), so shared references to changing bytes are sound.
         unsafe { std::slice::from_raw_parts(self.at(offset).as_ptr().cast(), len) }

@@ -1,5 +1,8 @@
 //! Shared objects: one struct of atomics in the heap, held by any number of processes.
-#![expect(unsafe_code, reason = "turns the place of a held object into a reference")]
+#![expect(
+    unsafe_code,
+    reason = "turns the place of a held object into a reference"
+)]
 //!
 //! The link word of an object's first granule says what it is and in how many messages it is:
 //! `kind:16 | 0:16 | in flight:32`.
@@ -76,10 +79,16 @@ impl<T: Object> Shared<T> {
         let bytes = heap.granule(index);
         // SAFETY: the block is OWNED by us, at least this long, and no reference to it exists.
         unsafe { bytes.write_bytes(0, size_of::<T>()) };
-        heap.links()[index as usize].store(u64::from(T::KIND.number()) << KIND_SHIFT, Ordering::SeqCst);
+        heap.links()[index as usize]
+            .store(u64::from(T::KIND.number()) << KIND_SHIFT, Ordering::SeqCst);
         // A hold first, then LIVE: killed between, the block is still OWNED and is freed as such.
         heap.hold(index);
-        let this = Self { index, generation, place: bytes.cast(), _type: PhantomData };
+        let this = Self {
+            index,
+            generation,
+            place: bytes.cast(),
+            _type: PhantomData,
+        };
         init(&this, container);
         heap.words()[index as usize].store(owned.with(State::LIVE, 0).0, Ordering::SeqCst);
         Ok(this)
@@ -112,12 +121,17 @@ impl<T: Object> Shared<T> {
     /// One more hold, without the type.
     pub(crate) fn hold(&self) -> Hold {
         the_heap().hold(self.index);
-        Hold { handle: self.handle() }
+        Hold {
+            handle: self.handle(),
+        }
     }
 
     /// How blocks that belong to this object name it.
     pub(crate) fn container(&self) -> Container {
-        Container { index: self.index, generation: self.generation }
+        Container {
+            index: self.index,
+            generation: self.generation,
+        }
     }
 }
 
@@ -150,7 +164,10 @@ fn check<T: Object>(heap: &Heap, handle: Handle) -> Result<(), HeapError> {
     if found == Some(T::KIND) {
         return Ok(());
     }
-    Err(HeapError::WrongKind { expected: T::KIND.name(), found: found.map_or("unknown object", Kind::name) })
+    Err(HeapError::WrongKind {
+        expected: T::KIND.name(),
+        found: found.map_or("unknown object", Kind::name),
+    })
 }
 
 impl<T: Object> Deref for Shared<T> {
@@ -202,7 +219,9 @@ pub(crate) fn count_in_flight(heap: &Heap, index: u32) {
 /// Lowers it again, never below zero.
 pub(crate) fn uncount_in_flight(heap: &Heap, index: u32) {
     let link = &heap.links()[index as usize];
-    let _ = link.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |link| (link & IN_FLIGHT != 0).then(|| link - 1));
+    let _ = link.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |link| {
+        (link & IN_FLIGHT != 0).then(|| link - 1)
+    });
 }
 
 /// Whether the object may be in a message.
@@ -215,7 +234,15 @@ pub(crate) fn destroy(heap: &'static Heap, index: u32) {
     let at = &heap.words()[index as usize];
     let word = Word::load(at);
     if let Some(kind) = kind(heap, index) {
-        kinds::destroy(heap, kind, index, Container { index, generation: word.generation() });
+        kinds::destroy(
+            heap,
+            kind,
+            index,
+            Container {
+                index,
+                generation: word.generation(),
+            },
+        );
     }
     let owned = word.with(State::OWNED, me().slot());
     let mut now = Word::load(at);

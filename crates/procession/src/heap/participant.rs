@@ -58,7 +58,10 @@ impl Participant {
     /// The process, as far as it is known.
     pub(crate) fn identity(&self) -> Option<Identity> {
         let pid = self.pid.load(Ordering::Relaxed);
-        (pid != 0).then(|| Identity { pid, started: self.started.load(Ordering::Relaxed) })
+        (pid != 0).then(|| Identity {
+            pid,
+            started: self.started.load(Ordering::Relaxed),
+        })
     }
 
     /// Whether the participant left by itself, in order.
@@ -68,7 +71,12 @@ impl Participant {
 
     fn transition(&self, from: (Presence, u32), to: Presence) -> bool {
         self.word
-            .compare_exchange(pack(from.0, from.1), pack(to, from.1), Ordering::SeqCst, Ordering::SeqCst)
+            .compare_exchange(
+                pack(from.0, from.1),
+                pack(to, from.1),
+                Ordering::SeqCst,
+                Ordering::SeqCst,
+            )
             .is_ok()
     }
 }
@@ -92,12 +100,18 @@ impl Heap {
                 Ordering::SeqCst,
             );
             if taken.is_ok() {
-                participant.creator.store(creator.map_or(0, Owner::to_word), Ordering::SeqCst);
-                self.header().slots_used.fetch_max(slot as u32 + 1, Ordering::SeqCst);
+                participant
+                    .creator
+                    .store(creator.map_or(0, Owner::to_word), Ordering::SeqCst);
+                self.header()
+                    .slots_used
+                    .fetch_max(slot as u32 + 1, Ordering::SeqCst);
                 return Ok(Owner::new(slot, next));
             }
         }
-        Err(HeapError::TooManyParticipants { limit: MAX_PARTICIPANTS })
+        Err(HeapError::TooManyParticipants {
+            limit: MAX_PARTICIPANTS,
+        })
     }
 
     /// Makes the calling process the participant `owner`. `false`: the slot was reaped meanwhile, keep your hands off.
@@ -105,14 +119,19 @@ impl Heap {
         let participant = &self.participants()[owner.slot()];
         let identity = Identity::current();
         participant.pid.store(identity.pid, Ordering::Relaxed);
-        participant.started.store(identity.started, Ordering::Relaxed);
-        participant.joined_ms.store(crate::sys::clock::monotonic_ms(), Ordering::Relaxed);
+        participant
+            .started
+            .store(identity.started, Ordering::Relaxed);
+        participant
+            .joined_ms
+            .store(crate::sys::clock::monotonic_ms(), Ordering::Relaxed);
         participant.transition((Presence::Starting, owner.generation()), Presence::Live)
     }
 
     /// Gives a reserved slot back that no process took.
     pub(crate) fn abandon_slot(&self, owner: Owner) -> bool {
-        self.participants()[owner.slot()].transition((Presence::Starting, owner.generation()), Presence::Dead)
+        self.participants()[owner.slot()]
+            .transition((Presence::Starting, owner.generation()), Presence::Dead)
     }
 
     /// Tells the pid of a process that was started for a reserved slot.
@@ -134,7 +153,9 @@ impl Heap {
         participant.started.store(0, Ordering::Relaxed);
         participant.creator.store(0, Ordering::Relaxed);
         participant.flags.store(0, Ordering::Relaxed);
-        participant.word.store(pack(Presence::Free, generation), Ordering::SeqCst);
+        participant
+            .word
+            .store(pack(Presence::Free, generation), Ordering::SeqCst);
     }
 
     /// Slots worth looking at.
@@ -152,11 +173,14 @@ impl Heap {
         match presence {
             Presence::Free | Presence::Dead => true,
             Presence::Live => {
-                participant.identity().is_some_and(|identity| identity.is_gone())
+                participant
+                    .identity()
+                    .is_some_and(|identity| identity.is_gone())
                     && self.declare_dead(participant, (presence, generation))
             }
             Presence::Starting => {
-                self.never_came_up(participant) && self.declare_dead(participant, (presence, generation))
+                self.never_came_up(participant)
+                    && self.declare_dead(participant, (presence, generation))
             }
         }
     }
@@ -170,7 +194,9 @@ impl Heap {
         let state = participant.presence();
         let inode = self.header().inode.load(Ordering::Relaxed);
         state == (Presence::Live, owner.generation())
-            && participant.identity().is_some_and(|identity| identity.has_left(inode))
+            && participant
+                .identity()
+                .is_some_and(|identity| identity.has_left(inode))
             && self.declare_dead(participant, state)
     }
 

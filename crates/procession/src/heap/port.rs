@@ -65,7 +65,12 @@ pub(crate) fn spin_or_yield(turn: u32, spins: u32, yields: u32) -> bool {
 }
 
 /// Sleeps at most `slice`, less if the deadline comes first.
-pub(crate) fn sleep_slice(word: &AtomicU32, expected: u32, deadline: Deadline, slice: Duration) -> Slept {
+pub(crate) fn sleep_slice(
+    word: &AtomicU32,
+    expected: u32,
+    deadline: Deadline,
+    slice: Duration,
+) -> Slept {
     let Some(deadline) = deadline else {
         futex::wait(word, expected, slice);
         return Slept::Again;
@@ -76,7 +81,11 @@ pub(crate) fn sleep_slice(word: &AtomicU32, expected: u32, deadline: Deadline, s
     }
     // Whoever was woken says so, however late it is: the wake is a baton.
     let woken = futex::wait(word, expected, left.min(slice));
-    if !woken && Instant::now() >= deadline { Slept::TimedOut } else { Slept::Again }
+    if !woken && Instant::now() >= deadline {
+        Slept::TimedOut
+    } else {
+        Slept::Again
+    }
 }
 
 /// Whether more than one CPU is ours: on one, spinning only keeps the other side from running.

@@ -35,7 +35,16 @@ impl Heap {
             let kind = object::kind(self, index).filter(|_| word.state() == State::LIVE);
             if let Some(kind) = kind {
                 let held = self.has_bit(dead.slot(), index);
-                kinds::reap(self, kind, index, Death { owner: dead, clean, held });
+                kinds::reap(
+                    self,
+                    kind,
+                    index,
+                    Death {
+                        owner: dead,
+                        clean,
+                        held,
+                    },
+                );
             }
         });
     }
@@ -43,7 +52,13 @@ impl Heap {
     fn settle_small(&'static self, slot: usize) {
         self.each_small(|index, _, word| {
             if word.owner_slot() == slot {
-                self.settle(false, index, word, &self.words()[index as usize], &self.links()[index as usize]);
+                self.settle(
+                    false,
+                    index,
+                    word,
+                    &self.words()[index as usize],
+                    &self.links()[index as usize],
+                );
             }
         });
     }
@@ -56,16 +71,32 @@ impl Heap {
             }
         });
         for (unit, word) in left {
-            self.settle(true, unit, word, &self.unit_words()[unit as usize], &self.unit_links()[unit as usize]);
+            self.settle(
+                true,
+                unit,
+                word,
+                &self.unit_words()[unit as usize],
+                &self.unit_links()[unit as usize],
+            );
         }
     }
 
     /// Decides what becomes of one block of a dead owner.
-    fn settle(&'static self, is_unit: bool, index: u32, word: Word, at: &AtomicU64, link: &AtomicU64) {
+    fn settle(
+        &'static self,
+        is_unit: bool,
+        index: u32,
+        word: Word,
+        at: &AtomicU64,
+        link: &AtomicU64,
+    ) {
         match word.state() {
             State::OWNED => self.seize(is_unit, index, word, at),
             State::DESTROYING if !is_unit => {
-                if word.swap(at, word.with(State::DESTROYING, me().slot())).is_ok() {
+                if word
+                    .swap(at, word.with(State::DESTROYING, me().slot()))
+                    .is_ok()
+                {
                     object::destroy(self, index);
                 }
             }
@@ -84,7 +115,9 @@ impl Heap {
     }
 
     fn is_in(&'static self, container: Container, reference: block::BlockRef) -> bool {
-        let Some(at) = self.words().get(container.index as usize) else { return false };
+        let Some(at) = self.words().get(container.index as usize) else {
+            return false;
+        };
         let word = Word::load(at);
         if word.state() != State::LIVE || word.generation() != container.generation {
             return false;

@@ -12,7 +12,9 @@ use crate::atomic::Ordering;
 use std::sync::{Mutex, MutexGuard};
 
 /// Sizes of blocks, in granules of 64 bytes.
-const CLASSES: [u32; 18] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 340, 512];
+const CLASSES: [u32; 18] = [
+    1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 340, 512,
+];
 /// Largest small block in bytes.
 pub(crate) const MAX_SMALL: usize = CLASSES[CLASSES.len() - 1] as usize * GRANULE;
 
@@ -34,7 +36,14 @@ static LOCAL: Mutex<Local> = Mutex::new(Local::new());
 
 impl Local {
     const fn new() -> Self {
-        Self { classes: [const { Class { spans: Vec::new(), free: Vec::new() } }; CLASSES.len()] }
+        Self {
+            classes: [const {
+                Class {
+                    spans: Vec::new(),
+                    free: Vec::new(),
+                }
+            }; CLASSES.len()],
+        }
     }
 
     /// A forked child owns no span.
@@ -48,7 +57,9 @@ impl Local {
 
 /// The private caches. A panic cannot leave them wrong in a way that matters, so poison is ignored.
 pub(crate) fn lock_local() -> MutexGuard<'static, Local> {
-    LOCAL.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    LOCAL
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// The class for `bytes`, at most [`MAX_SMALL`].
@@ -62,7 +73,10 @@ impl Heap {
     pub(crate) fn take_small(&self, bytes: usize) -> Result<(u32, Word), HeapError> {
         let class = class_of(bytes);
         if class >= CLASSES.len() {
-            return Err(HeapError::TooLarge { requested: bytes as u64, largest: MAX_SMALL as u64 });
+            return Err(HeapError::TooLarge {
+                requested: bytes as u64,
+                largest: MAX_SMALL as u64,
+            });
         }
         let mut local = lock_local();
         loop {
@@ -121,7 +135,9 @@ impl Heap {
         if !local.free.is_empty() {
             return Ok(());
         }
-        let span = self.adopt_orphan(class).map_or_else(|| self.claim_span(class), Ok)?;
+        let span = self
+            .adopt_orphan(class)
+            .map_or_else(|| self.claim_span(class), Ok)?;
         let freed = self.spans()[span as usize].freed.load(Ordering::SeqCst);
         local.spans.push((span, freed));
         self.collect_free(span, class, &mut local.free);
@@ -133,8 +149,14 @@ impl Heap {
         let first = span * SPAN_GRANULES as u32;
         let size = CLASSES[class];
         let blocks = SPAN_GRANULES as u32 / size;
-        let is_free = |index: &u32| Word::load(&self.words()[*index as usize]).state() == State::VOID;
-        free.extend((0..blocks).rev().map(|block| first + block * size).filter(is_free));
+        let is_free =
+            |index: &u32| Word::load(&self.words()[*index as usize]).state() == State::VOID;
+        free.extend(
+            (0..blocks)
+                .rev()
+                .map(|block| first + block * size)
+                .filter(is_free),
+        );
     }
 
     fn adopt_orphan(&self, class: usize) -> Option<u32> {
@@ -148,7 +170,10 @@ impl Heap {
                 && word.len() as usize == class
                 && word.swap(at, word.with(State::OWNED, me().slot())).is_ok()
         })?;
-        let _ = self.header().orphans.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
+        let _ = self
+            .header()
+            .orphans
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1));
         Some(span)
     }
 
@@ -160,7 +185,9 @@ impl Heap {
             let word = Word::load(at);
             let owned = word.with(State::OWNED, me().slot()).with_len(class as u32);
             if word.state() == State::VOID && word.swap(at, owned).is_ok() {
-                self.header().spans_used.fetch_max(span + 1, Ordering::SeqCst);
+                self.header()
+                    .spans_used
+                    .fetch_max(span + 1, Ordering::SeqCst);
                 return Ok(span);
             }
         }
@@ -170,20 +197,30 @@ impl Heap {
 
     /// Spans worth looking at. A claim that died before it raised the mark leaves a span of which no block can be in use.
     pub(crate) fn spans_used(&self) -> u32 {
-        self.header().spans_used.load(Ordering::SeqCst).min(self.spans().len() as u32)
+        self.header()
+            .spans_used
+            .load(Ordering::SeqCst)
+            .min(self.spans().len() as u32)
     }
 
     /// Calls `f` with the first granule, the size in bytes and the word of each block of the object region.
     pub(crate) fn each_small(&self, mut f: impl FnMut(u32, usize, Word)) {
         for span in 0..self.spans_used() {
             let word = Word::load(&self.spans()[span as usize].word);
-            let Some(&size) = CLASSES.get(word.len() as usize).filter(|_| word.state() != State::VOID) else {
+            let Some(&size) = CLASSES
+                .get(word.len() as usize)
+                .filter(|_| word.state() != State::VOID)
+            else {
                 continue;
             };
             let first = span * SPAN_GRANULES as u32;
             for block in 0..SPAN_GRANULES as u32 / size {
                 let index = first + block * size;
-                f(index, size as usize * GRANULE, Word::load(&self.words()[index as usize]));
+                f(
+                    index,
+                    size as usize * GRANULE,
+                    Word::load(&self.words()[index as usize]),
+                );
             }
         }
     }
@@ -211,7 +248,9 @@ mod tests {
         for bytes in 0..=MAX_SMALL {
             let size = CLASSES[class_of(bytes)] as usize * GRANULE;
             assert!(size >= bytes);
-            assert!(class_of(bytes) == 0 || (CLASSES[class_of(bytes) - 1] as usize * GRANULE) < bytes);
+            assert!(
+                class_of(bytes) == 0 || (CLASSES[class_of(bytes) - 1] as usize * GRANULE) < bytes
+            );
         }
         assert_eq!(class_of(MAX_SMALL + 1), CLASSES.len());
     }

@@ -1,7 +1,7 @@
 //! Figures about the heap, read from the words themselves.
 
-use super::mapping::{Heap, heap};
 use super::layout::UNIT;
+use super::mapping::{Heap, heap};
 use super::word::State;
 use crate::atomic::Ordering;
 
@@ -45,7 +45,11 @@ impl Heap {
             used_bytes: header.used.load(Ordering::Relaxed),
             warm_bytes: header.warm.load(Ordering::Relaxed),
             limit: header.limit.load(Ordering::Relaxed),
-            participants: self.participants().iter().filter(|p| p.presence().0 == super::participant::Presence::Live).count() as u64,
+            participants: self
+                .participants()
+                .iter()
+                .filter(|p| p.presence().0 == super::participant::Presence::Live)
+                .count() as u64,
             ..HeapStats::default()
         };
         self.each_small(|_, size, word| {

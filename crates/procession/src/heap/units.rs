@@ -44,7 +44,10 @@ impl Heap {
         let largest = (self.layout().units as u32).min(MAX_UNITS);
         if len > largest {
             let bytes = |units: u32| u64::from(units) * UNIT as u64;
-            return Err(HeapError::TooLarge { requested: bytes(len), largest: bytes(largest) });
+            return Err(HeapError::TooLarge {
+                requested: bytes(len),
+                largest: bytes(largest),
+            });
         }
         self.reserve(u64::from(len) * UNIT as u64)?;
         let taken = self.retake_known(len).or_else(|| self.take_locked(len));
@@ -72,7 +75,13 @@ impl Heap {
         } else {
             self.punch_units(unit, owned.len());
         }
-        if owned.swap(&self.unit_words()[unit as usize], owned.with(State::FREE, 0).with_warm(warm)).is_ok() {
+        if owned
+            .swap(
+                &self.unit_words()[unit as usize],
+                owned.with(State::FREE, 0).with_warm(warm),
+            )
+            .is_ok()
+        {
             self.unreserve(bytes);
             remember(unit, owned.len());
         }
@@ -94,7 +103,9 @@ impl Heap {
         let _ = self
             .header()
             .used
-            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| Some(used.saturating_sub(bytes)));
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |used| {
+                Some(used.saturating_sub(bytes))
+            });
     }
 
     pub(crate) fn full(&self, requested: u64) -> HeapError {
@@ -112,22 +123,35 @@ impl Heap {
             let _ = self
                 .header()
                 .warm
-                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |warm| Some(warm.saturating_sub(bytes)));
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |warm| {
+                    Some(warm.saturating_sub(bytes))
+                });
         }
     }
 
     /// Takes back a run of just this length that this process used before, if it is free now.
     fn retake_known(&self, len: u32) -> Option<Taken> {
         let known = KNOWN.lock().ok()?;
-        known.iter().rev().filter(|run| run.1 == len).find_map(|&(unit, _)| {
-            let at = &self.unit_words()[unit as usize];
-            let word = Word::load(at);
-            if word.state() != State::FREE || word.len() != len {
-                return None;
-            }
-            let owned = word.next_generation().with(State::OWNED, me().slot()).with_warm(false);
-            word.swap(at, owned).ok().map(|()| Taken { unit, word: owned, zeroed: !word.is_warm() })
-        })
+        known
+            .iter()
+            .rev()
+            .filter(|run| run.1 == len)
+            .find_map(|&(unit, _)| {
+                let at = &self.unit_words()[unit as usize];
+                let word = Word::load(at);
+                if word.state() != State::FREE || word.len() != len {
+                    return None;
+                }
+                let owned = word
+                    .next_generation()
+                    .with(State::OWNED, me().slot())
+                    .with_warm(false);
+                word.swap(at, owned).ok().map(|()| Taken {
+                    unit,
+                    word: owned,
+                    zeroed: !word.is_warm(),
+                })
+            })
     }
 
     fn take_locked(&self, len: u32) -> Option<Taken> {
@@ -143,9 +167,12 @@ impl Heap {
         let header = self.header();
         let rover = header.rover.load(Ordering::Relaxed);
         let end = header.units_used.load(Ordering::Relaxed);
-        let rover_is_head = rover < end && Word::load(&self.unit_words()[rover as usize]).state() != State::VOID;
+        let rover_is_head =
+            rover < end && Word::load(&self.unit_words()[rover as usize]).state() != State::VOID;
         let start = if rover_is_head { rover } else { 0 };
-        let found = self.scan_fit(start, end, len).or_else(|| self.scan_fit(0, end, len));
+        let found = self
+            .scan_fit(start, end, len)
+            .or_else(|| self.scan_fit(0, end, len));
         if let Some(taken) = found {
             header.rover.store(taken.unit, Ordering::Relaxed);
         }
@@ -163,7 +190,11 @@ impl Heap {
                 unit += run;
                 continue;
             }
-            let word = if word.state() == State::VOID { self.heal(unit, word) } else { word };
+            let word = if word.state() == State::VOID {
+                self.heal(unit, word)
+            } else {
+                word
+            };
             let word = self.merge_following(unit, word, end, len);
             if word.state() == State::FREE && word.len() >= len {
                 if let Some(taken) = self.split(unit, word, len) {
@@ -178,7 +209,10 @@ impl Heap {
 
     /// A `VOID` run that the walk meets was left by a death: it is free, with unknown content.
     fn heal(&self, unit: u32, word: Word) -> Word {
-        let free = word.with(State::FREE, 0).with_warm(true).with_len(word.len().max(1));
+        let free = word
+            .with(State::FREE, 0)
+            .with_warm(true)
+            .with_len(word.len().max(1));
         match word.swap(&self.unit_words()[unit as usize], free) {
             Ok(()) => free,
             Err(now) => now,
@@ -203,7 +237,9 @@ impl Heap {
                 break;
             }
             let warm = word.is_warm() || follower.is_warm() || follower.state() == State::VOID;
-            let merged = word.with_len(word.len() + follower.len().max(1)).with_warm(warm);
+            let merged = word
+                .with_len(word.len() + follower.len().max(1))
+                .with_warm(warm);
             match word.swap(&words[unit as usize], merged) {
                 Ok(()) => word = merged,
                 // Our own run was taken meanwhile: the follower stays VOID, which the walk heals.
@@ -219,26 +255,50 @@ impl Heap {
         let rest_at = (rest > 0).then(|| &words[(unit + len) as usize]);
         if let Some(at) = rest_at {
             let old = Word::load(at);
-            at.store(old.with(State::VOID, 0).with_len(rest).with_warm(word.is_warm()).0, Ordering::SeqCst);
+            at.store(
+                old.with(State::VOID, 0)
+                    .with_len(rest)
+                    .with_warm(word.is_warm())
+                    .0,
+                Ordering::SeqCst,
+            );
         }
-        let owned = word.next_generation().with(State::OWNED, me().slot()).with_len(len).with_warm(false);
+        let owned = word
+            .next_generation()
+            .with(State::OWNED, me().slot())
+            .with_len(len)
+            .with_warm(false);
         word.swap(&words[unit as usize], owned).ok()?;
         if let Some(at) = rest_at {
             let old = Word::load(at);
             at.store(old.with(State::FREE, 0).0, Ordering::SeqCst);
         }
-        Some(Taken { unit, word: owned, zeroed: !word.is_warm() })
+        Some(Taken {
+            unit,
+            word: owned,
+            zeroed: !word.is_warm(),
+        })
     }
 
     fn extend(&self, len: u32) -> Option<Taken> {
         let header = self.header();
         let unit = header.units_used.load(Ordering::Relaxed);
-        let end = unit.checked_add(len).filter(|&end| end as usize <= self.layout().units)?;
+        let end = unit
+            .checked_add(len)
+            .filter(|&end| end as usize <= self.layout().units)?;
         let at = &self.unit_words()[unit as usize];
-        let owned = Word::load(at).next_generation().with(State::OWNED, me().slot()).with_len(len).with_warm(false);
+        let owned = Word::load(at)
+            .next_generation()
+            .with(State::OWNED, me().slot())
+            .with_len(len)
+            .with_warm(false);
         at.store(owned.0, Ordering::SeqCst);
         header.units_used.store(end, Ordering::SeqCst);
-        Some(Taken { unit, word: owned, zeroed: true })
+        Some(Taken {
+            unit,
+            word: owned,
+            zeroed: true,
+        })
     }
 
     /// Calls `f` for each run, under the lock.
@@ -247,7 +307,10 @@ impl Heap {
         if header.units_lock.acquire(&ShortWait, None).is_err() {
             return;
         }
-        let end = header.units_used.load(Ordering::Relaxed).min(self.layout().units as u32);
+        let end = header
+            .units_used
+            .load(Ordering::Relaxed)
+            .min(self.layout().units as u32);
         let mut unit = 0;
         while unit < end {
             let word = Word::load(&self.unit_words()[unit as usize]);

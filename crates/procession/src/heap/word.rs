@@ -109,7 +109,9 @@ impl Word {
 
     /// Replaces `self` by `new` in `at`, if it is still there.
     pub(crate) fn swap(self, at: &AtomicU64, new: Self) -> Result<(), Self> {
-        at.compare_exchange(self.0, new.0, Ordering::SeqCst, Ordering::SeqCst).map(drop).map_err(Self)
+        at.compare_exchange(self.0, new.0, Ordering::SeqCst, Ordering::SeqCst)
+            .map(drop)
+            .map_err(Self)
     }
 }
 

@@ -9,6 +9,6 @@ pub(crate) use handle::{handle_serde, shared_handle};
 #[cfg(not(procession_loom))]
 mod lock;
 #[cfg(not(procession_loom))]
-pub(crate) use lock::SharedLock;
-#[cfg(not(procession_loom))]
 pub use lock::Lock;
+#[cfg(not(procession_loom))]
+pub(crate) use lock::SharedLock;

@@ -8,10 +8,18 @@ use rustix::io::Errno;
 
 /// Runs `prepare` before each fork of this process, then `parent` in it and `child` in the new one (glibc's `fork` and all that is built on
 /// it; not `vfork`, `posix_spawn` or a bare `clone`, whose children exec at once).
-pub(crate) fn on_fork(prepare: extern "C" fn(), parent: extern "C" fn(), child: extern "C" fn()) -> Result<(), Errno> {
+pub(crate) fn on_fork(
+    prepare: extern "C" fn(),
+    parent: extern "C" fn(),
+    child: extern "C" fn(),
+) -> Result<(), Errno> {
     // SAFETY: three functions of the required type.
     let result = unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
-    if result == 0 { Ok(()) } else { Err(Errno::from_raw_os_error(result)) }
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(Errno::from_raw_os_error(result))
+    }
 }
 
 /// Runs `f` when the process exits in order.

@@ -26,7 +26,10 @@ impl Identity {
     /// The calling process.
     pub(crate) fn current() -> Self {
         let pid = std::process::id();
-        Self { pid, started: start_time(pid).unwrap_or(0) }
+        Self {
+            pid,
+            started: start_time(pid).unwrap_or(0),
+        }
     }
 
     /// Whether the process is proved to have ended (a zombie has). Errors that prove nothing count as alive.
@@ -53,8 +56,9 @@ impl Identity {
             return false;
         };
         let inode = heap_inode.to_string();
-        let maps_heap =
-            maps.lines().any(|line| line.split_ascii_whitespace().nth(4) == Some(inode.as_str()));
+        let maps_heap = maps
+            .lines()
+            .any(|line| line.split_ascii_whitespace().nth(4) == Some(inode.as_str()));
         // A process that is ending shows an empty list for a moment: that is no proof.
         !maps.is_empty() && !maps_heap && !self.was_replaced()
     }
@@ -63,7 +67,10 @@ impl Identity {
 /// Whether the process behind `pidfd` has ended (it may still be an unreaped zombie).
 pub(crate) fn has_exited(pidfd: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(pidfd, PollFlags::IN)];
-    let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+    let now = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
     matches!(poll(&mut fds, Some(&now)), Ok(1..))
 }
 
@@ -100,7 +107,10 @@ mod tests {
             .stdin(Stdio::piped())
             .spawn()
             .expect("start /bin/sh");
-        let identity = Identity { pid: child.id(), started: start_time(child.id()).unwrap_or(0) };
+        let identity = Identity {
+            pid: child.id(),
+            started: start_time(child.id()).unwrap_or(0),
+        };
         assert!(!identity.is_gone());
         drop(child.stdin.take());
         // Not reaped: wait for the zombie through its own pidfd, then ask.
@@ -115,6 +125,12 @@ mod tests {
     #[test]
     fn a_reused_pid_is_somebody_else() {
         let me = Identity::current();
-        assert!(Identity { started: me.started + 1, ..me }.is_gone());
+        assert!(
+            Identity {
+                started: me.started + 1,
+                ..me
+            }
+            .is_gone()
+        );
     }
 }

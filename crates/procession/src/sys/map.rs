@@ -6,7 +6,9 @@
 //! sealed against shrinking before it is mapped, so no peer can make an access fault.
 
 use rustix::fd::{AsFd, OwnedFd};
-use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fstat, ftruncate};
+use rustix::fs::{
+    FallocateFlags, MemfdFlags, SealFlags, fallocate, fcntl_add_seals, fstat, ftruncate,
+};
 use rustix::io;
 use rustix::mm::{Advice, MapFlags, ProtFlags, madvise, mmap, mmap_anonymous};
 use std::ptr::NonNull;
@@ -51,7 +53,14 @@ pub(crate) fn inode(fd: impl AsFd) -> io::Result<u64> {
 pub(crate) fn map_shared(fd: impl AsFd, len: usize) -> io::Result<Mapping> {
     // SAFETY: a fresh address range chosen by the kernel; the file is sealed, so it covers `len` for ever.
     let base = unsafe {
-        mmap(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::SHARED | MapFlags::NORESERVE, fd, 0)
+        mmap(
+            std::ptr::null_mut(),
+            len,
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::SHARED | MapFlags::NORESERVE,
+            fd,
+            0,
+        )
     }?;
     // A core dump must not try to write a sparse terabyte. Not being able to say so is no reason to stop.
     // SAFETY: the range just mapped; DONTDUMP changes no content.
@@ -63,14 +72,24 @@ pub(crate) fn map_shared(fd: impl AsFd, len: usize) -> io::Result<Mapping> {
 pub(crate) fn map_private(len: usize) -> io::Result<Mapping> {
     // SAFETY: a fresh anonymous range chosen by the kernel.
     let base = unsafe {
-        mmap_anonymous(std::ptr::null_mut(), len, ProtFlags::READ | ProtFlags::WRITE, MapFlags::PRIVATE | MapFlags::NORESERVE)
+        mmap_anonymous(
+            std::ptr::null_mut(),
+            len,
+            ProtFlags::READ | ProtFlags::WRITE,
+            MapFlags::PRIVATE | MapFlags::NORESERVE,
+        )
     }?;
     mapping(base, len)
 }
 
 /// Gives the pages of a range of the file back to the system; it reads as zeros afterwards.
 pub(crate) fn punch_hole(fd: impl AsFd, offset: u64, len: u64) -> io::Result<()> {
-    fallocate(fd, FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, offset, len)
+    fallocate(
+        fd,
+        FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE,
+        offset,
+        len,
+    )
 }
 
 fn mapping(base: *mut core::ffi::c_void, len: usize) -> io::Result<Mapping> {

@@ -1,17 +1,34 @@
 //! The only place that talks to the operating system.
 //!
-//! 1. `futex`: sleep on and wake a word of shared memory.
-//! 2. `map`: the sealed memfd of a family, mapped; private tables; giving pages back.
-//! 3. `identity`: which process is that, and is it still there.
-//! 4. `clock`: monotonic milliseconds that all processes of the machine agree on.
-//! 5. `atfork`: being told of forks and of the end.
+//! - `atfork`: being told of forks and of the end of the process;
+//! - `clock`: monotonic milliseconds that all processes of the machine agree on;
+//! - `elf_hook`: running a function before `main`;
+//! - `error`: what was attempted when a system call failed;
+//! - `fork`: forking, as a child or as a sibling;
+//! - `futex`: sleeping on and waking a word of shared memory;
+//! - `identity`: which process is that, and is it still there;
+//! - `limits`: how many processors and how much memory are ours to use;
+//! - `map`: the sealed memfd of a family, mapped; giving pages back;
+//! - `object`: names of code addresses that another process can find;
+//! - `parent`: acting when the parent dies;
+//! - `pidfd`: watching, signalling and reaping one process;
+//! - `signal`: names of signals, blocking them;
+//! - `spawn`: starting a program.
 //!
 //! # Safety
-//! Raw system calls and raw pointers to mapped memory stay in this folder, behind safe fronts.
+//! Everything that needs a raw system call or a raw pointer to mapped memory is here, behind a safe front.
 
 pub(crate) mod atfork;
 pub(crate) mod clock;
+pub(crate) mod elf_hook;
+pub(crate) mod error;
+pub(crate) mod fork;
 pub(crate) mod futex;
 pub(crate) mod identity;
 pub(crate) mod limits;
 pub(crate) mod map;
+pub(crate) mod object;
+pub(crate) mod parent;
+pub(crate) mod pidfd;
+pub(crate) mod signal;
+pub(crate) mod spawn;

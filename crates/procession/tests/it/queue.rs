@@ -33,12 +33,18 @@ fn bounded_queue_says_full() {
     queue.put(1).expect("put");
     queue.put(2).expect("put");
     assert_eq!(queue.try_put(3), Err(PutError::Full(3)));
-    assert_eq!(queue.put_timeout(3, std::time::Duration::ZERO), Err(PutError::TimedOut(3)));
+    assert_eq!(
+        queue.put_timeout(3, std::time::Duration::ZERO),
+        Err(PutError::TimedOut(3))
+    );
     assert_eq!(queue.get(), Ok(1));
     queue.try_put(3).expect("room again");
     queue.close();
     assert_eq!(queue.try_put(4), Err(PutError::Closed(4)));
-    assert_eq!((queue.get(), queue.get(), queue.get()), (Ok(2), Ok(3), Err(GetError::Closed)));
+    assert_eq!(
+        (queue.get(), queue.get(), queue.get()),
+        (Ok(2), Ok(3), Err(GetError::Closed))
+    );
 }
 
 #[test]
@@ -48,12 +54,19 @@ fn queues_and_pipe_ends_travel_through_queues() {
     let (receiver, sender) = Pipe::one_way::<u32>().expect("pipe");
     carrier.put((inner.clone(), sender)).expect("put");
     drop(inner);
-    assert_eq!(receiver.try_recv(), Err(RecvError::Empty), "the sender is in flight, not gone");
+    assert_eq!(
+        receiver.try_recv(),
+        Err(RecvError::Empty),
+        "the sender is in flight, not gone"
+    );
     let (inner, sender) = carrier.get().expect("get");
     inner.put(5).expect("put");
     sender.send(6).expect("send");
     drop(sender);
-    assert_eq!((inner.get(), receiver.recv(), receiver.recv()), (Ok(5), Ok(6), Err(RecvError::Eof)));
+    assert_eq!(
+        (inner.get(), receiver.recv(), receiver.recv()),
+        (Ok(5), Ok(6), Err(RecvError::Eof))
+    );
 }
 
 #[test]
@@ -94,12 +107,17 @@ fn threads_share_a_queue() {
     let total: u64 = std::thread::scope(|scope| {
         for producer in 0..3 {
             let queue = &queue;
-            scope.spawn(move || (0..20_000).for_each(|i| queue.put(producer * 1_000_000 + i).expect("put")));
+            scope.spawn(move || {
+                (0..20_000).for_each(|i| queue.put(producer * 1_000_000 + i).expect("put"))
+            });
         }
-        let consumers: Vec<_> =
-            (0..3).map(|_| scope.spawn(|| (0..20_000).map(|_| queue.get().expect("get")).sum::<u64>())).collect();
+        let consumers: Vec<_> = (0..3)
+            .map(|_| scope.spawn(|| (0..20_000).map(|_| queue.get().expect("get")).sum::<u64>()))
+            .collect();
         consumers.into_iter().map(|c| c.join().expect("join")).sum()
     });
-    let expected: u64 = (0..3).map(|p| p * 1_000_000 * 20_000 + (0..20_000).sum::<u64>()).sum();
+    let expected: u64 = (0..3)
+        .map(|p| p * 1_000_000 * 20_000 + (0..20_000).sum::<u64>())
+        .sum();
     assert_eq!(total, expected);
 }

@@ -34,7 +34,9 @@ impl RawBell {
     /// Nobody sleeps.
     #[cfg(any(test, procession_loom))]
     pub(crate) fn new() -> Self {
-        Self { word: AtomicU32::new(0) }
+        Self {
+            word: AtomicU32::new(0),
+        }
     }
 
     /// Wakes up to `count` sleepers, if there are any. The caller's change of state must be ordered before by a SeqCst operation or
@@ -53,7 +55,12 @@ impl RawBell {
     }
 
     /// Sleeps once, unless `ready` says that there is no need. Look at the state again afterwards.
-    pub(crate) fn sleep(&self, port: &impl Port, deadline: Deadline, ready: impl Fn() -> bool) -> Slept {
+    pub(crate) fn sleep(
+        &self,
+        port: &impl Port,
+        deadline: Deadline,
+        ready: impl Fn() -> bool,
+    ) -> Slept {
         self.word.fetch_or(WAITERS, Ordering::SeqCst);
         if ready() {
             return Slept::Again;
@@ -69,7 +76,9 @@ impl RawBell {
     #[cold]
     fn ring_sleepers(&self, port: &impl Port, count: u32) {
         if port.wake(&self.word, count) == 0 {
-            let _ = self.word.compare_exchange(WAITERS, 0, Ordering::SeqCst, Ordering::SeqCst);
+            let _ = self
+                .word
+                .compare_exchange(WAITERS, 0, Ordering::SeqCst, Ordering::SeqCst);
         }
     }
 }
