@@ -4,7 +4,7 @@
 //! [`Raw`] for [`Buffer`]s, which move without a copy.
 
 use super::buffer::Buffer;
-use super::core::{INLINE_MAX, Parcel, Received};
+use super::core::{Delivery, INLINE_MAX, Parcel, Sink};
 use crate::heap::{Block, HeapError, Hold, MAX_HANDLES, envelope_count, fill_envelope, list_len};
 use serde::{Serialize, de::DeserializeOwned};
 use std::cell::{Cell, RefCell};
@@ -44,22 +44,25 @@ pub enum DecodeError {
 
 /// How values of type `T` travel. Implemented by [`Serde`], [`Plain`] and [`Raw`]; not meant to be implemented elsewhere.
 pub trait Codec<T>: sealed::Sealed {
-    /// Packs `value` and hands the parcel to `send`; the value comes back with a failure.
+    /// Packs `value` and hands the parcel to `send`, which leaves a block in it if it fails; the value comes back with a failure.
     #[doc(hidden)]
     fn send<E: From<EncodeError>>(
         value: T,
-        send: impl FnOnce(sealed::Out<'_>) -> Result<(), (E, sealed::Back)>,
+        send: impl FnOnce(&mut sealed::Out<'_>) -> Result<(), E>,
     ) -> Result<(), (E, T)>;
 
-    /// Unpacks what `receive` took; it appends an inline payload to the buffer.
+    /// Takes a message from `source` and unpacks it.
     #[doc(hidden)]
-    fn receive<E: From<DecodeError>>(
-        receive: impl FnOnce(&mut Vec<u8>) -> Result<sealed::In, E>,
+    fn receive<E: From<DecodeError> + From<sealed::Fault>>(
+        source: sealed::Source<'_>,
     ) -> Result<T, E>;
 }
 
 pub(crate) mod sealed {
-    use super::{Block, Parcel, Received};
+    use super::{Parcel, Sink};
+    use crate::channel::core::{Channel, GetFault};
+    use crate::heap::Container;
+    use crate::sync::raw::Deadline;
 
     pub trait Sealed {}
     impl Sealed for super::Serde {}
@@ -70,13 +73,34 @@ pub(crate) mod sealed {
     #[derive(Debug)]
     pub struct Out<'a>(pub(crate) Parcel<'a>);
 
-    /// The block of a parcel that was not sent.
+    /// Where to take a message from, and how long to wait for it.
     #[derive(Debug)]
-    pub struct Back(pub(crate) Option<Block>);
+    pub struct Source<'a> {
+        pub(crate) channel: &'a Channel,
+        pub(crate) me: Container,
+        pub(crate) wait: Wait,
+    }
 
-    /// A parcel that came out.
+    /// How long to wait.
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) enum Wait {
+        No,
+        Until(Deadline),
+    }
+
+    /// Why nothing was taken.
     #[derive(Debug)]
-    pub struct In(pub(crate) Received);
+    pub struct Fault(pub(crate) GetFault);
+
+    impl Source<'_> {
+        #[inline]
+        pub(crate) fn take(self, sink: &mut impl Sink) -> Result<(), GetFault> {
+            match self.wait {
+                Wait::No => self.channel.try_get(self.me, sink),
+                Wait::Until(deadline) => self.channel.get(self.me, sink, deadline),
+            }
+        }
+    }
 }
 
 /// Any type that serde can handle, as postcard. Handles of shared objects inside the value travel with it.
@@ -184,37 +208,61 @@ fn undecodable<T>(len: usize, reason: String) -> DecodeError {
 impl<T: Serialize + DeserializeOwned> Codec<T> for Serde {
     fn send<E: From<EncodeError>>(
         value: T,
-        send: impl FnOnce(sealed::Out<'_>) -> Result<(), (E, sealed::Back)>,
+        send: impl FnOnce(&mut sealed::Out<'_>) -> Result<(), E>,
     ) -> Result<(), (E, T)> {
         let sent = with_scratch(|bytes| {
             let holds = pack(&value, bytes)?;
             if holds.is_empty() && bytes.len() <= INLINE_MAX {
-                return send(sealed::Out(Parcel::Inline(bytes))).map_err(|(error, _)| error);
+                return send(&mut sealed::Out(Parcel::Inline(bytes)));
             }
             let block = pack_block(bytes, &holds).map_err(EncodeError::Heap)?;
-            let parcel = Parcel::Block {
+            let (len, envelope) = (bytes.len() as u64, !holds.is_empty());
+            send(&mut sealed::Out(Parcel::Block {
                 block,
-                len: bytes.len() as u64,
-                envelope: !holds.is_empty(),
-            };
-            send(sealed::Out(parcel)).map_err(|(error, _)| error)
+                len,
+                envelope,
+            }))
         });
         sent.map_err(|error| (error, value))
     }
 
-    fn receive<E: From<DecodeError>>(
-        receive: impl FnOnce(&mut Vec<u8>) -> Result<sealed::In, E>,
+    fn receive<E: From<DecodeError> + From<sealed::Fault>>(
+        source: sealed::Source<'_>,
     ) -> Result<T, E> {
-        with_scratch(|bytes| match receive(bytes)?.0 {
-            Received::Inline => Ok(unpack(bytes)?),
-            Received::Block {
-                block,
-                len,
-                envelope,
-            } => Ok(unpack(
-                block_payload(&block, len, envelope).map_err(DecodeError::Heap)?,
-            )?),
+        with_scratch(|bytes| {
+            let mut sink = Gather {
+                bytes,
+                delivery: None,
+            };
+            source.take(&mut sink).map_err(sealed::Fault)?;
+            Ok(match sink.delivery {
+                None => unpack(sink.bytes)?,
+                Some(delivery) => unpack(delivery.payload()?)?,
+            })
         })
+    }
+}
+
+/// Copies an inline payload to scratch space.
+struct Gather<'a> {
+    bytes: &'a mut Vec<u8>,
+    delivery: Option<Delivery>,
+}
+
+impl Sink for Gather<'_> {
+    fn take(&mut self, payload: &[u8]) {
+        self.bytes.extend_from_slice(payload);
+    }
+
+    fn keep(&mut self, delivery: Delivery) {
+        self.delivery = Some(delivery);
+    }
+}
+
+impl Delivery {
+    /// The message without the list of handles.
+    pub(crate) fn payload(&self) -> Result<&[u8], DecodeError> {
+        Ok(block_payload(&self.block, self.len, self.envelope)?)
     }
 }
 
@@ -222,88 +270,132 @@ impl<T: FromBytes + IntoBytes + Immutable> Codec<T> for Plain {
     #[inline]
     fn send<E: From<EncodeError>>(
         value: T,
-        send: impl FnOnce(sealed::Out<'_>) -> Result<(), (E, sealed::Back)>,
+        send: impl FnOnce(&mut sealed::Out<'_>) -> Result<(), E>,
     ) -> Result<(), (E, T)> {
-        let bytes = value.as_bytes();
-        let sent = if bytes.len() <= INLINE_MAX {
-            send(sealed::Out(Parcel::Inline(bytes))).map_err(|(error, _)| error)
-        } else {
-            pack_block(bytes, &[])
-                .map_err(|error| EncodeError::Heap(error).into())
-                .and_then(|block| {
-                    let parcel = Parcel::Block {
-                        block,
-                        len: bytes.len() as u64,
-                        envelope: false,
-                    };
-                    send(sealed::Out(parcel)).map_err(|(error, _)| error)
-                })
-        };
-        sent.map_err(|error| (error, value))
+        send_bytes(value.as_bytes(), send).map_err(|error| (error, value))
     }
 
     #[inline]
-    fn receive<E: From<DecodeError>>(
-        receive: impl FnOnce(&mut Vec<u8>) -> Result<sealed::In, E>,
+    fn receive<E: From<DecodeError> + From<sealed::Fault>>(
+        source: sealed::Source<'_>,
     ) -> Result<T, E> {
-        with_scratch(|bytes| {
-            let received = receive(bytes)?.0;
-            let payload = match &received {
-                Received::Inline => bytes.as_slice(),
-                Received::Block {
-                    block,
-                    len,
-                    envelope,
-                } => block_payload(block, *len, *envelope).map_err(DecodeError::Heap)?,
-            };
-            let wrong = || {
-                undecodable::<T>(
-                    payload.len(),
-                    format!("its size is {} bytes", size_of::<T>()),
-                )
-            };
-            Ok(T::read_from_bytes(payload).map_err(|_| wrong())?)
-        })
+        let mut sink = Read {
+            value: None,
+            len: 0,
+            error: None,
+        };
+        source.take(&mut sink).map_err(sealed::Fault)?;
+        match sink.value {
+            Some(value) => Ok(value),
+            None => Err(sink
+                .error
+                .map_or_else(|| wrong_size::<T>(sink.len), |error| *error)
+                .into()),
+        }
     }
+}
+
+/// Sends a copy of `bytes` as one message.
+#[inline]
+pub(super) fn send_bytes<E: From<EncodeError>>(
+    bytes: &[u8],
+    send: impl FnOnce(&mut sealed::Out<'_>) -> Result<(), E>,
+) -> Result<(), E> {
+    if bytes.len() <= INLINE_MAX {
+        return send(&mut sealed::Out(Parcel::Inline(bytes)));
+    }
+    let block = pack_block(bytes, &[]).map_err(EncodeError::Heap)?;
+    let len = bytes.len() as u64;
+    send(&mut sealed::Out(Parcel::Block {
+        block,
+        len,
+        envelope: false,
+    }))
+}
+
+/// Receives one message, whatever it is, appended to `into`.
+pub(super) fn receive_bytes<E: From<DecodeError> + From<sealed::Fault>>(
+    source: sealed::Source<'_>,
+    into: &mut Vec<u8>,
+) -> Result<(), E> {
+    let mut sink = Gather {
+        bytes: into,
+        delivery: None,
+    };
+    source.take(&mut sink).map_err(sealed::Fault)?;
+    if let Some(delivery) = sink.delivery {
+        sink.bytes.extend_from_slice(delivery.payload()?);
+    }
+    Ok(())
+}
+
+/// Reads a value straight out of the ring.
+struct Read<T> {
+    value: Option<T>,
+    len: usize,
+    error: Option<Box<DecodeError>>,
+}
+
+impl<T: FromBytes> Sink for Read<T> {
+    #[inline]
+    fn take(&mut self, payload: &[u8]) {
+        self.len = payload.len();
+        self.value = T::read_from_bytes(payload).ok();
+    }
+
+    fn keep(&mut self, delivery: Delivery) {
+        match delivery.payload() {
+            Ok(payload) => self.take(payload),
+            Err(error) => self.error = Some(Box::new(error)),
+        }
+    }
+}
+
+#[cold]
+fn wrong_size<T>(len: usize) -> DecodeError {
+    undecodable::<T>(len, format!("its size is {} bytes", size_of::<T>()))
 }
 
 impl Codec<Buffer> for Raw {
     fn send<E: From<EncodeError>>(
         value: Buffer,
-        send: impl FnOnce(sealed::Out<'_>) -> Result<(), (E, sealed::Back)>,
+        send: impl FnOnce(&mut sealed::Out<'_>) -> Result<(), E>,
     ) -> Result<(), (E, Buffer)> {
         let (block, len) = value.into_parts();
-        let parcel = Parcel::Block {
+        let mut out = sealed::Out(Parcel::Block {
             block,
             len: len as u64,
             envelope: false,
-        };
-        send(sealed::Out(parcel)).map_err(|(error, back)| {
-            let back = back
-                .0
-                .expect("invariant: a block that was not sent comes back");
-            (error, Buffer::from_parts(back, len))
+        });
+        send(&mut out).map_err(|error| match out.0 {
+            Parcel::Block { block, .. } => (error, Buffer::from_parts(block, len)),
+            Parcel::Inline(_) => {
+                unreachable!("invariant: a block that was not sent stays in its parcel")
+            }
         })
     }
 
-    fn receive<E: From<DecodeError>>(
-        receive: impl FnOnce(&mut Vec<u8>) -> Result<sealed::In, E>,
+    fn receive<E: From<DecodeError> + From<sealed::Fault>>(
+        source: sealed::Source<'_>,
     ) -> Result<Buffer, E> {
-        with_scratch(|bytes| match receive(bytes)?.0 {
-            Received::Block {
-                block,
-                len,
-                envelope: false,
-            } => Ok(Buffer::from_parts(block, len as usize)),
-            Received::Block {
-                block,
-                len,
-                envelope: true,
-            } => {
-                let payload = block_payload(&block, len, true).map_err(DecodeError::Heap)?;
-                Ok(Buffer::from_slice(payload).map_err(DecodeError::Heap)?)
-            }
-            Received::Inline => Ok(Buffer::from_slice(bytes).map_err(DecodeError::Heap)?),
+        with_scratch(|bytes| {
+            let mut sink = Gather {
+                bytes,
+                delivery: None,
+            };
+            source.take(&mut sink).map_err(sealed::Fault)?;
+            let copied = match sink.delivery {
+                Some(Delivery {
+                    block,
+                    len,
+                    envelope: false,
+                }) => {
+                    return Ok(Buffer::from_parts(block, len as usize));
+                }
+                Some(delivery) => Buffer::from_slice(delivery.payload()?),
+                None => Buffer::from_slice(sink.bytes),
+            };
+            Ok(copied.map_err(DecodeError::Heap)?)
         })
     }
 }

@@ -1,7 +1,7 @@
 //! Connection: one end of a pipe.
 
-use super::codec::{Codec, DecodeError, EncodeError, Serde, sealed};
-use super::core::{Channel, GetFault, Parcel, PutFault, Received};
+use super::codec::{self, Codec, DecodeError, EncodeError, Serde, sealed};
+use super::core::{Channel, GetFault, Parcel, PutFault};
 use super::queue::{PutFailure, deadline_after, send};
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::heap::{
@@ -175,13 +175,13 @@ pub enum RecvError {
     Decode(#[from] DecodeError),
 }
 
-impl From<GetFault> for RecvError {
-    fn from(fault: GetFault) -> Self {
-        match fault {
+impl From<sealed::Fault> for RecvError {
+    fn from(fault: sealed::Fault) -> Self {
+        match fault.0 {
             GetFault::Empty => Self::Empty,
             GetFault::Closed => Self::Eof,
             GetFault::TimedOut => Self::TimedOut,
-            GetFault::Corrupt(error) => Self::Decode(DecodeError::Heap(error)),
+            GetFault::Corrupt(error) => Self::Decode(DecodeError::Heap(*error)),
         }
     }
 }
@@ -276,6 +276,9 @@ pub struct Connection<S, R = S, C = Serde> {
     // Before the pipe: dropping the end may need it.
     end: Shared<SharedEnd>,
     pipe: Shared<SharedPipe>,
+    // What the end says, which never changes.
+    side: usize,
+    mode: u32,
     _messages: PhantomData<fn(S, C) -> R>,
 }
 
@@ -298,6 +301,8 @@ impl<S, R, C> Connection<S, R, C> {
         });
         debug_assert!(attached.is_ok());
         Ok(Self {
+            side: end.side(),
+            mode: end.mode.load(Ordering::Relaxed),
             end,
             pipe: pipe.clone(),
             _messages: PhantomData,
@@ -305,15 +310,24 @@ impl<S, R, C> Connection<S, R, C> {
     }
 
     fn out_lane(&self) -> &Channel {
-        &self.pipe.lanes[self.end.side()]
+        &self.pipe.lanes[self.side & 1]
     }
 
     fn in_lane(&self) -> &Channel {
-        &self.pipe.lanes[1 - self.end.side()]
+        &self.pipe.lanes[(self.side & 1) ^ 1]
+    }
+
+    #[inline]
+    fn source(&self, wait: sealed::Wait) -> sealed::Source<'_> {
+        sealed::Source {
+            channel: self.in_lane(),
+            me: self.pipe.container(),
+            wait,
+        }
     }
 
     fn may(&self, mode: u32) -> bool {
-        self.end.mode.load(Ordering::Relaxed) & mode != 0
+        self.mode & mode != 0
     }
 
     /// Whether this end can receive.
@@ -339,20 +353,11 @@ impl<S, R, C> Connection<S, R, C> {
         if !self.writable() {
             return Err(SendError::ReadOnly(()));
         }
-        let sent = if bytes.len() <= super::core::INLINE_MAX {
-            self.out_lane()
-                .put(self.pipe.container(), Parcel::Inline(bytes), None)
-        } else {
-            let block = super::pack_block(bytes, &[])
-                .map_err(|error| SendError::Encode(EncodeError::Heap(error), ()))?;
-            let parcel = Parcel::Block {
-                block,
-                len: bytes.len() as u64,
-                envelope: false,
-            };
-            self.out_lane().put(self.pipe.container(), parcel, None)
+        let put = |out: &mut sealed::Out<'_>| {
+            let put = self.out_lane().put(self.pipe.container(), &mut out.0, None);
+            put.map_err(PutFailure::Fault)
         };
-        sent.map_err(|(fault, _)| send_error(PutFailure::Fault(fault), ()))
+        codec::send_bytes(bytes, put).map_err(|failure| send_error(failure, ()))
     }
 
     /// Receives one message, whatever it is, as bytes appended to `into`.
@@ -366,17 +371,7 @@ impl<S, R, C> Connection<S, R, C> {
         if !self.readable() {
             return Err(RecvError::WriteOnly);
         }
-        if let Received::Block {
-            block,
-            len,
-            envelope,
-        } = self.in_lane().get(self.pipe.container(), into, None)?
-        {
-            into.extend_from_slice(
-                super::block_payload(&block, len, envelope).map_err(DecodeError::Heap)?,
-            );
-        }
-        Ok(())
+        codec::receive_bytes(self.source(sealed::Wait::Until(None)), into)
     }
 
     /// Whether there is something to receive, or end of file, within `timeout`.
@@ -469,11 +464,7 @@ impl<S, R, C: Codec<R>> Connection<S, R, C> {
         if !self.readable() {
             return Err(RecvError::WriteOnly);
         }
-        C::receive(|into| {
-            Ok(sealed::In(
-                self.in_lane().try_get(self.pipe.container(), into)?,
-            ))
-        })
+        C::receive(self.source(sealed::Wait::No))
     }
 
     /// Receives a message, waiting at most `timeout`.
@@ -497,13 +488,7 @@ impl<S, R, C: Codec<R>> Connection<S, R, C> {
         if !self.readable() {
             return Err(RecvError::WriteOnly);
         }
-        C::receive(|into| {
-            Ok(sealed::In(self.in_lane().get(
-                self.pipe.container(),
-                into,
-                deadline,
-            )?))
-        })
+        C::receive(self.source(sealed::Wait::Until(deadline)))
     }
 
     /// Iterates over the messages until end of file, waiting for each. A message that cannot be read ends it.
@@ -518,7 +503,7 @@ fn send_error<T>(failure: PutFailure, message: T) -> SendError<T> {
         PutFailure::Fault(PutFault::TimedOut) => SendError::TimedOut(message),
         PutFailure::Fault(PutFault::Closed | PutFault::NoReader) => SendError::Broken(message),
         PutFailure::Fault(PutFault::Heap(error)) => {
-            SendError::Encode(EncodeError::Heap(error), message)
+            SendError::Encode(EncodeError::Heap(*error), message)
         }
         PutFailure::Encode(error) => SendError::Encode(error, message),
     }
@@ -539,6 +524,8 @@ impl<S, R, C> Connection<S, R, C> {
         let end = Shared::<SharedEnd>::open(handle)?;
         let pipe = Shared::open(end.pipe_handle())?;
         Ok(Self {
+            side: end.side(),
+            mode: end.mode.load(Ordering::Relaxed),
             end,
             pipe,
             _messages: PhantomData,
@@ -555,6 +542,8 @@ impl<S, R, C> Clone for Connection<S, R, C> {
         Self {
             end: self.end.clone(),
             pipe: self.pipe.clone(),
+            side: self.side,
+            mode: self.mode,
             _messages: PhantomData,
         }
     }

@@ -85,16 +85,20 @@ pub(crate) enum Parcel<'a> {
     },
 }
 
-/// What came out.
+/// Where a message goes.
+pub(crate) trait Sink {
+    /// An inline payload. Called under a lock: must only copy.
+    fn take(&mut self, payload: &[u8]);
+    /// A payload in a block.
+    fn keep(&mut self, delivery: Delivery);
+}
+
+/// A message that came in a block.
 #[derive(Debug)]
-pub(crate) enum Received {
-    /// The payload was appended to the caller's buffer.
-    Inline,
-    Block {
-        block: Block,
-        len: u64,
-        envelope: bool,
-    },
+pub(crate) struct Delivery {
+    pub(crate) block: Block,
+    pub(crate) len: u64,
+    pub(crate) envelope: bool,
 }
 
 /// Why nothing was put; a block comes back.
@@ -104,7 +108,7 @@ pub(crate) enum PutFault {
     Closed,
     NoReader,
     TimedOut,
-    Heap(HeapError),
+    Heap(Box<HeapError>),
 }
 
 /// Why nothing was taken.
@@ -114,7 +118,21 @@ pub(crate) enum GetFault {
     /// Closed, and drained.
     Closed,
     TimedOut,
-    Corrupt(HeapError),
+    Corrupt(Box<HeapError>),
+}
+
+impl PutFault {
+    #[cold]
+    fn heap(error: HeapError) -> Self {
+        Self::Heap(Box::new(error))
+    }
+}
+
+impl GetFault {
+    #[cold]
+    fn corrupt(error: HeapError) -> Self {
+        Self::Corrupt(Box::new(error))
+    }
 }
 
 impl Channel {
@@ -167,79 +185,83 @@ impl Channel {
         self.room_bell.ring_all(&port);
     }
 
-    /// Puts one parcel without waiting. On failure the parcel is handed back.
+    /// Puts one parcel without waiting. On failure a block is still in `parcel`.
     #[inline]
-    pub(crate) fn try_put<'a>(
-        &self,
-        me: Container,
-        parcel: Parcel<'a>,
-    ) -> Result<(), (PutFault, Parcel<'a>)> {
-        let result = match parcel {
-            Parcel::Inline(bytes) => self
-                .put_record(me, Tag::Inline, bytes)
-                .map_err(|fault| (fault, Parcel::Inline(bytes))),
-            Parcel::Block {
-                block,
-                len,
-                envelope,
-            } => self.try_put_block(me, block, len, envelope),
-        };
-        if result.is_ok() {
-            self.items_bell.ring(&ShortWait, 1);
+    pub(crate) fn try_put(&self, me: Container, parcel: &mut Parcel<'_>) -> Result<(), PutFault> {
+        match parcel {
+            Parcel::Inline(bytes) => self.put_record(me, Tag::Inline, bytes)?,
+            Parcel::Block { .. } => self.try_put_block(me, parcel)?,
         }
-        result
+        self.items_bell.ring(&ShortWait, 1);
+        Ok(())
     }
 
     /// Puts one parcel; waits for room until `deadline`.
     #[inline]
-    pub(crate) fn put<'a>(
+    pub(crate) fn put(
         &self,
         me: Container,
-        parcel: Parcel<'a>,
+        parcel: &mut Parcel<'_>,
         deadline: Deadline,
-    ) -> Result<(), (PutFault, Parcel<'a>)> {
+    ) -> Result<(), PutFault> {
         match self.try_put(me, parcel) {
-            Err((PutFault::Full, parcel)) => self.put_slow(me, parcel, deadline),
+            Err(PutFault::Full) => self.put_slow(me, parcel, deadline),
             result => result,
         }
     }
 
     #[cold]
-    fn put_slow<'a>(
+    fn put_slow(
         &self,
         me: Container,
-        mut parcel: Parcel<'a>,
+        parcel: &mut Parcel<'_>,
         deadline: Deadline,
-    ) -> Result<(), (PutFault, Parcel<'a>)> {
+    ) -> Result<(), PutFault> {
         let waiter = Waiter::new();
         let (mut turn, mut late) = (0, false);
         loop {
             let head = self.head.load(Ordering::SeqCst);
             match self.try_put(me, parcel) {
-                Err((PutFault::Full, back)) => parcel = back,
+                Err(PutFault::Full) => {}
                 result => return result,
             }
             if late {
-                return Err((PutFault::TimedOut, parcel));
+                return Err(PutFault::TimedOut);
             }
             let moved = || {
                 self.head.load(Ordering::SeqCst) != head || self.flags.load(Ordering::SeqCst) != 0
             };
-            while waiter.spin(turn) && !moved() {
-                turn += 1;
-            }
+            self.spin_for_room(&waiter, &mut turn);
             if !moved() {
                 late = self.room_bell.sleep(&waiter, deadline, moved) == Slept::TimedOut;
             }
         }
     }
 
+    /// Spins until a good part of the ring is free. Going on at the first free byte would make both sides hand the same two cache lines over
+    /// for every single record; this way they meet once in many.
+    fn spin_for_room(&self, waiter: &Waiter, turn: &mut u32) {
+        let tail = Commit::load(&self.tail, Ordering::Relaxed);
+        let fixed = self.fixed.load(Ordering::Relaxed);
+        let max = self.max_items.load(Ordering::Relaxed);
+        loop {
+            let head = Commit::load(&self.head, Ordering::Acquire);
+            let few_bytes = fixed == 0 || tail.bytes.wrapping_sub(head.bytes) <= fixed / 2;
+            let few_items = max == 0 || tail.items.wrapping_sub(head.items) <= max / 2;
+            let over = (few_bytes && few_items) || self.flags.load(Ordering::Relaxed) != 0;
+            if over || !waiter.spin(*turn) {
+                return;
+            }
+            *turn += 1;
+        }
+    }
+
     /// Takes one item without waiting; an inline payload is appended to `into`.
     #[inline]
-    pub(crate) fn try_get(&self, me: Container, into: &mut Vec<u8>) -> Result<Received, GetFault> {
-        let received = self.take_record(me, into)?;
+    pub(crate) fn try_get(&self, me: Container, into: &mut impl Sink) -> Result<(), GetFault> {
+        self.take_record(me, into)?;
         self.after_get();
-        Ok(received)
+        Ok(())
     }
 
     /// Takes one item; waits for it until `deadline`.
@@ -247,9 +269,9 @@ impl Channel {
     pub(crate) fn get(
         &self,
         me: Container,
-        into: &mut Vec<u8>,
+        into: &mut impl Sink,
         deadline: Deadline,
-    ) -> Result<Received, GetFault> {
+    ) -> Result<(), GetFault> {
         match self.try_get(me, into) {
             Err(GetFault::Empty) => self.get_slow(me, into, deadline),
             result => result,
@@ -260,9 +282,9 @@ impl Channel {
     fn get_slow(
         &self,
         me: Container,
-        into: &mut Vec<u8>,
+        into: &mut impl Sink,
         deadline: Deadline,
-    ) -> Result<Received, GetFault> {
+    ) -> Result<(), GetFault> {
         let waiter = Waiter::new();
         let (mut turn, mut late) = (0, false);
         loop {
@@ -315,13 +337,16 @@ impl Channel {
         }
     }
 
-    fn try_put_block<'a>(
-        &self,
-        me: Container,
-        block: Block,
-        len: u64,
-        envelope: bool,
-    ) -> Result<(), (PutFault, Parcel<'a>)> {
+    #[cold]
+    fn try_put_block(&self, me: Container, parcel: &mut Parcel<'_>) -> Result<(), PutFault> {
+        let Parcel::Block {
+            block,
+            len,
+            envelope,
+        } = std::mem::replace(parcel, Parcel::Inline(&[]))
+        else {
+            return Ok(());
+        };
         let tag = if envelope { Tag::Envelope } else { Tag::Block };
         let attached = block.attach(me, |reference| {
             let mut record = [0; 16];
@@ -330,14 +355,12 @@ impl Channel {
             self.put_record(me, tag, &record)
         });
         attached.map_err(|(block, fault)| {
-            (
-                fault,
-                Parcel::Block {
-                    block,
-                    len,
-                    envelope,
-                },
-            )
+            *parcel = Parcel::Block {
+                block,
+                len,
+                envelope,
+            };
+            fault
         })
     }
 
@@ -454,21 +477,21 @@ impl Channel {
             self.last.store(reference, Ordering::Relaxed);
         }
         let mut segment =
-            Segment::open(reference).map_err(|error| Crowded::Fault(PutFault::Heap(error)))?;
+            Segment::open(reference).map_err(|error| Crowded::Fault(PutFault::heap(error)))?;
         loop {
             let next = segment.head.next.load(Ordering::Acquire);
             if next == 0 {
                 return Ok(Some(segment));
             }
             self.last.store(next, Ordering::Release);
-            segment = Segment::open(next).map_err(|error| Crowded::Fault(PutFault::Heap(error)))?;
+            segment = Segment::open(next).map_err(|error| Crowded::Fault(PutFault::heap(error)))?;
         }
     }
 
     /// Allocates a segment and links it behind the last one, unless somebody else did meanwhile.
     #[cold]
     fn grow(&self, me: Container, base: u32, capacity: u32) -> Result<(), PutFault> {
-        let mut block = Block::alloc(Segment::block_size(capacity)).map_err(PutFault::Heap)?;
+        let mut block = Block::alloc(Segment::block_size(capacity)).map_err(PutFault::heap)?;
         Segment::format(&mut block, base, capacity);
         let linked = block.attach(me, |reference| {
             let _guard = self.lock(&self.producers);
@@ -507,7 +530,7 @@ impl Channel {
 
     /// Takes C, finds the oldest record, copies it out, commits.
     #[inline]
-    fn take_record(&self, me: Container, into: &mut Vec<u8>) -> Result<Received, GetFault> {
+    fn take_record(&self, me: Container, into: &mut impl Sink) -> Result<(), GetFault> {
         let mut retired = None;
         let guard = self.lock(&self.consumers);
         let result = self.take_under_lock(me, into, &mut retired);
@@ -521,9 +544,9 @@ impl Channel {
     fn take_under_lock(
         &self,
         me: Container,
-        into: &mut Vec<u8>,
+        into: &mut impl Sink,
         retired: &mut Option<Block>,
-    ) -> Result<Received, GetFault> {
+    ) -> Result<(), GetFault> {
         let head = Commit::load(&self.head, Ordering::Relaxed);
         let mut tail = Commit::load(&self.tail_seen, Ordering::Relaxed);
         if tail == head || tail.bytes.wrapping_sub(head.bytes) > MAX_IN_FLIGHT {
@@ -555,8 +578,8 @@ impl Channel {
         head: Commit,
         segment: &Segment,
         found: Found,
-        into: &mut Vec<u8>,
-    ) -> Result<Received, GetFault> {
+        into: &mut impl Sink,
+    ) -> Result<(), GetFault> {
         let next = Commit {
             items: head.items.wrapping_add(1),
             bytes: found.end,
@@ -565,27 +588,31 @@ impl Channel {
         // Release: our reads are done before a producer, which loads it with Acquire, reuses the bytes.
         let commit = || self.head.store(next, Ordering::Release);
         if found.tag == Tag::Inline {
-            segment.payload(&found, |bytes| into.extend_from_slice(bytes));
+            segment.payload(&found, |bytes| into.take(bytes));
             commit();
-            return Ok(Received::Inline);
+            return Ok(());
         }
         let (reference, len) = segment.payload(&found, decode_reference);
         let detached = reference
             .ok_or(HeapError::Corrupt("a message refers to no block"))
             .and_then(|reference| Block::detach(reference, me, commit));
         match detached {
-            Ok(block) if len <= block.capacity() as u64 => Ok(Received::Block {
-                block,
-                len,
-                envelope: found.tag == Tag::Envelope,
-            }),
-            Ok(_) => Err(GetFault::Corrupt(HeapError::Corrupt(
+            Ok(block) if len <= block.capacity() as u64 => {
+                let envelope = found.tag == Tag::Envelope;
+                into.keep(Delivery {
+                    block,
+                    len,
+                    envelope,
+                });
+                Ok(())
+            }
+            Ok(_) => Err(GetFault::corrupt(HeapError::Corrupt(
                 "a message is longer than its block",
             ))),
             Err(error) => {
                 // Only this one message is lost.
                 commit();
-                Err(GetFault::Corrupt(error))
+                Err(GetFault::corrupt(error))
             }
         }
     }
@@ -624,7 +651,7 @@ impl Channel {
     fn give_up(&self, error: HeapError) -> GetFault {
         let tail = Commit::load(&self.tail, Ordering::Acquire);
         self.head.store(tail.to_word(), Ordering::SeqCst);
-        GetFault::Corrupt(error)
+        GetFault::corrupt(error)
     }
 
     #[inline]
@@ -656,10 +683,8 @@ impl Channel {
 
     /// Frees everything in flight and every segment. Can be done again after a death midway.
     pub(crate) fn destroy(&self, me: Container) {
-        let mut scratch = Vec::new();
         while self.has_items() {
-            scratch.clear();
-            let _ = self.take_record(me, &mut scratch);
+            let _ = self.take_record(me, &mut Discard);
         }
         let mut reference = match self.current.load(Ordering::SeqCst) {
             0 => self.first.load(Ordering::SeqCst),
@@ -702,6 +727,14 @@ impl Channel {
             (reference, from) = (next, to);
         }
     }
+}
+
+/// Drops what it gets, and with a block the holds in it.
+struct Discard;
+
+impl Sink for Discard {
+    fn take(&mut self, _payload: &[u8]) {}
+    fn keep(&mut self, _delivery: Delivery) {}
 }
 
 /// Why there is no room under P.

@@ -124,13 +124,13 @@ impl From<EncodeError> for PutFailure {
     }
 }
 
-impl From<GetFault> for GetError {
-    fn from(fault: GetFault) -> Self {
-        match fault {
+impl From<sealed::Fault> for GetError {
+    fn from(fault: sealed::Fault) -> Self {
+        match fault.0 {
             GetFault::Empty => Self::Empty,
             GetFault::Closed => Self::Closed,
             GetFault::TimedOut => Self::TimedOut,
-            GetFault::Corrupt(error) => Self::Decode(DecodeError::Heap(error)),
+            GetFault::Corrupt(error) => Self::Decode(DecodeError::Heap(*error)),
         }
     }
 }
@@ -141,7 +141,7 @@ pub(super) fn put_error<T>(failure: PutFailure, value: T) -> PutError<T> {
         PutFailure::Fault(PutFault::TimedOut) => PutError::TimedOut(value),
         PutFailure::Fault(PutFault::Closed | PutFault::NoReader) => PutError::Closed(value),
         PutFailure::Fault(PutFault::Heap(error)) => {
-            PutError::Encode(EncodeError::Heap(error), value)
+            PutError::Encode(EncodeError::Heap(*error), value)
         }
         PutFailure::Encode(error) => PutError::Encode(error, value),
     }
@@ -151,16 +151,10 @@ pub(super) fn put_error<T>(failure: PutFailure, value: T) -> PutError<T> {
 #[inline]
 pub(super) fn send<T, C: Codec<T>>(
     value: T,
-    put: impl FnOnce(Parcel<'_>) -> Result<(), (PutFault, Parcel<'_>)>,
+    put: impl FnOnce(&mut Parcel<'_>) -> Result<(), PutFault>,
 ) -> Result<(), (PutFailure, T)> {
-    C::send(value, |out: sealed::Out<'_>| {
-        put(out.0).map_err(|(fault, parcel)| {
-            let block = match parcel {
-                Parcel::Block { block, .. } => Some(block),
-                Parcel::Inline(_) => None,
-            };
-            (PutFailure::Fault(fault), sealed::Back(block))
-        })
+    C::send(value, |out: &mut sealed::Out<'_>| {
+        put(&mut out.0).map_err(PutFailure::Fault)
     })
 }
 
@@ -303,11 +297,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
     /// [`GetError::Empty`] and those of [`Queue::get`].
     #[inline]
     pub fn try_get(&self) -> Result<T, GetError> {
-        C::receive(|into| {
-            Ok(sealed::In(
-                self.shared.channel.try_get(self.shared.container(), into)?,
-            ))
-        })
+        C::receive(self.source(sealed::Wait::No))
     }
 
     /// Removes and returns the oldest item, waiting at most `timeout` for one.
@@ -328,13 +318,16 @@ impl<T, C: Codec<T>> Queue<T, C> {
 
     #[inline]
     fn get_until(&self, deadline: Deadline) -> Result<T, GetError> {
-        C::receive(|into| {
-            Ok(sealed::In(self.shared.channel.get(
-                self.shared.container(),
-                into,
-                deadline,
-            )?))
-        })
+        C::receive(self.source(sealed::Wait::Until(deadline)))
+    }
+
+    #[inline]
+    fn source(&self, wait: sealed::Wait) -> sealed::Source<'_> {
+        sealed::Source {
+            channel: &self.shared.channel,
+            me: self.shared.container(),
+            wait,
+        }
     }
 
     /// Items put and not yet taken; out of date as soon as it is read if others use the queue.

@@ -16,7 +16,7 @@
 //! half record (and no claimed but unpublished slot, the hole in every lock-free multi-producer ring; see ARCHITECTURE.md "Why not Vyukov").
 //!
 //! # Safety
-//! Data is reached by raw copies only, in a range that [`Segment::open`] checked against the block it lies in. Bytes between `tail` and `head + capacity` are
+//! Data is reached by raw copies only, in a range that [`Segment::open`] checked to lie inside the heap. Bytes between `tail` and `head + capacity` are
 //! written by whoever holds P, bytes between `head` and `tail` are read by whoever holds C, so honest peers never race; what a dishonest one writes is a
 //! valid `u8` and every length is checked before use (I6).
 
@@ -145,17 +145,17 @@ impl Segment {
     pub(crate) fn open(reference: u64) -> Result<Self, HeapError> {
         let reference =
             BlockRef::from_bits(reference).ok_or(HeapError::Corrupt("not a segment reference"))?;
-        let (place, size) = Block::peek(reference)?;
-        // SAFETY: the block has at least one granule (64 bytes) of mapped memory, aligned to 64; any bytes are a SegmentHead.
+        let (place, size) = Block::place(reference);
+        // SAFETY: at least a granule (64 bytes) of mapped memory, aligned to 64; any bytes are a SegmentHead.
         let head: &'static SegmentHead = unsafe { place.cast::<SegmentHead>().as_ref() };
         let capacity = head.capacity.load(Ordering::Relaxed);
-        let fits = size
-            .checked_sub(size_of::<SegmentHead>())
-            .is_some_and(|room| capacity as usize <= room);
-        if !capacity.is_power_of_two() || capacity < HEADER || !fits {
-            return Err(HeapError::Corrupt(
-                "a segment's capacity does not fit its block",
-            ));
+        // A segment that a channel refers to is its own until a consumer leaves it (core.rs), so only a peer that
+        // overwrites memory can make this wrong; then we stay inside the heap.
+        if !capacity.is_power_of_two()
+            || capacity < HEADER
+            || capacity as usize > size - size_of::<SegmentHead>()
+        {
+            return Err(HeapError::Corrupt("a segment's capacity makes no sense"));
         }
         // SAFETY: the head is 64 bytes of a block that is larger.
         let data = unsafe { place.add(size_of::<SegmentHead>()) };

@@ -212,17 +212,27 @@ impl Heap {
         }
     }
 
-    /// Address of a granule of the object region.
+    /// Address of a granule of the object region; of its first for an index that a peer made up.
     #[inline]
     pub(crate) fn granule(&self, index: u32) -> NonNull<u8> {
-        let index = index as usize % self.layout.granules;
+        let known = (index as usize) < self.layout.granules;
+        let index = if known { index as usize } else { 0 };
         self.at(self.layout.objects_at + index * GRANULE)
     }
 
-    /// Address of a unit.
+    /// Address of a unit; of the first for an index that a peer made up.
+    #[inline]
     pub(crate) fn unit(&self, index: u32) -> NonNull<u8> {
-        let index = index as usize % self.layout.units;
+        let known = (index as usize) < self.layout.units;
+        let index = if known { index as usize } else { 0 };
         self.at(self.layout.units_at + index * UNIT)
+    }
+
+    /// Bytes of the heap from an address inside it to its end.
+    #[inline]
+    pub(crate) fn room_behind(&self, place: NonNull<u8>) -> usize {
+        let offset = (place.as_ptr() as usize).wrapping_sub(self.map.base.as_ptr() as usize);
+        self.map.len.saturating_sub(offset)
     }
 
     /// The words of a block of the heap, for access that others may share.
