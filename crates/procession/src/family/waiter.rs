@@ -35,6 +35,8 @@ thread_local! {
 pub(crate) struct Waiter {
     spinning_since: Cell<Option<Instant>>,
     sleeps: Cell<u32>,
+    /// The last sleep was a whole slice without a wake.
+    dull: Cell<bool>,
 }
 
 impl Waiter {
@@ -66,8 +68,13 @@ impl Port for Waiter {
         me()
     }
 
+    /// Asks the kernel only after a slice in which nobody woke us: a busy lock wakes its sleepers often.
     fn is_gone(&self, owner: Owner) -> bool {
-        the_heap().is_gone(owner)
+        the_heap().is_known_gone(owner) || (self.dull.get() && the_heap().is_gone(owner))
+    }
+
+    fn is_known_gone(&self, owner: Owner) -> bool {
+        the_heap().is_known_gone(owner)
     }
 
     #[inline]
@@ -89,7 +96,9 @@ impl Port for Waiter {
         let slice = FIRST_SLICE
             .saturating_mul(1 << sleeps.min(8))
             .min(LAST_SLICE);
-        sleep_slice(word, expected, deadline, slice)
+        let (slept, woken) = sleep_slice(word, expected, deadline, slice);
+        self.dull.set(!woken);
+        slept
     }
 
     #[inline]

@@ -163,6 +163,12 @@ impl Heap {
         (self.header().slots_used.load(Ordering::SeqCst) as usize).min(MAX_PARTICIPANTS)
     }
 
+    /// Whether the table says already that `owner` is gone.
+    pub(crate) fn is_known_gone(&self, owner: Owner) -> bool {
+        let (presence, generation) = self.participants()[owner.slot()].presence();
+        generation != owner.generation() || matches!(presence, Presence::Free | Presence::Dead)
+    }
+
     /// Whether `owner` is proved gone. Marks it DEAD if so.
     pub(crate) fn is_gone(&self, owner: Owner) -> bool {
         let participant = &self.participants()[owner.slot()];

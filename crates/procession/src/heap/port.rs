@@ -4,9 +4,10 @@
 //! small record, never while sleeping or calling out. Waits of users go through `family::Waiter`, which also reaps.
 
 use super::mapping::{me, the_heap};
-use crate::atomic::AtomicU32;
+use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::family::Owner;
 use crate::sync::raw::{Deadline, Port, Slept};
+use crate::sys::clock::monotonic_ms;
 use crate::sys::futex;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -29,7 +30,7 @@ impl Port for ShortWait {
     }
 
     fn is_gone(&self, owner: Owner) -> bool {
-        the_heap().is_gone(owner)
+        the_heap().is_known_gone(owner) || (may_ask_kernel() && the_heap().is_gone(owner))
     }
 
     #[inline]
@@ -38,7 +39,7 @@ impl Port for ShortWait {
     }
 
     fn sleep(&self, word: &AtomicU32, expected: u32, deadline: Deadline) -> Slept {
-        sleep_slice(word, expected, deadline, SLICE)
+        sleep_slice(word, expected, deadline, SLICE).0
     }
 
     #[inline]
@@ -64,28 +65,33 @@ pub(crate) fn spin_or_yield(turn: u32, spins: u32, yields: u32) -> bool {
     }
 }
 
-/// Sleeps at most `slice`, less if the deadline comes first.
+/// Sleeps at most `slice`, less if the deadline comes first. Also says whether somebody woke us.
 pub(crate) fn sleep_slice(
     word: &AtomicU32,
     expected: u32,
     deadline: Deadline,
     slice: Duration,
-) -> Slept {
+) -> (Slept, bool) {
     let Some(deadline) = deadline else {
-        futex::wait(word, expected, slice);
-        return Slept::Again;
+        return (Slept::Again, futex::wait(word, expected, slice));
     };
     let left = deadline.saturating_duration_since(Instant::now());
     if left.is_zero() {
-        return Slept::TimedOut;
+        return (Slept::TimedOut, false);
     }
     // Whoever was woken says so, however late it is: the wake is a baton.
     let woken = futex::wait(word, expected, left.min(slice));
-    if !woken && Instant::now() >= deadline {
-        Slept::TimedOut
-    } else {
-        Slept::Again
-    }
+    let over = !woken && Instant::now() >= deadline;
+    (if over { Slept::TimedOut } else { Slept::Again }, woken)
+}
+
+/// Asking the kernel about an owner costs microseconds and a busy lock wakes its sleepers often: once in so many milliseconds is enough.
+const ASK_EVERY_MS: u64 = 5;
+
+fn may_ask_kernel() -> bool {
+    static LAST: AtomicU64 = AtomicU64::new(0);
+    let (last, now) = (LAST.load(Ordering::Relaxed), monotonic_ms());
+    now.wrapping_sub(last) >= ASK_EVERY_MS && LAST.swap(now, Ordering::Relaxed) == last
 }
 
 /// Whether more than one CPU is ours: on one, spinning only keeps the other side from running.
