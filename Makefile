@@ -1,0 +1,40 @@
+# Every command of the project. Needs rustup's cargo, gcc and git; everything else is fetched by cargo.
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+CARGO ?= cargo
+export RUST_BACKTRACE ?= 0
+
+.PHONY: help demo test lint fmt doc bench loom crash clean
+help: ## list the commands
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+
+demo: ## word count and checksums of a real source tree, sequential and in processes, with a progress bar
+	$(CARGO) run --quiet --release -p procession-examples --bin checksums
+
+test: ## unit, integration and documentation tests, and the examples end to end
+	$(CARGO) test -p procession --lib --tests -- --skip crash_
+	$(CARGO) test -p procession --doc
+	$(CARGO) test -p procession-examples
+
+lint: ## formatting, clippy and documentation, warnings are errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy -p procession -p procession-examples --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc -p procession --no-deps --document-private-items
+
+fmt: ## format the sources
+	$(CARGO) fmt --all
+
+doc: ## build the documentation: target/doc/procession/index.html
+	$(CARGO) doc -p procession --no-deps
+
+bench: ## ours beside ipc-channel, iceoryx2 and procspawn in one run (BENCH="--quick" for a minute's worth)
+	$(CARGO) run --release -p procession-benches -- $(BENCH)
+
+loom: ## explore the state machines with the model checker
+	RUSTFLAGS="--cfg procession_loom" $(CARGO) test -p procession --release --lib --target-dir target/loom loom_
+
+crash: ## kill participants at every instruction, then a storm of kills
+	$(CARGO) test -p procession --profile crash --lib crash_ -- --nocapture --test-threads=1
+
+clean: ## remove everything that was built
+	$(CARGO) clean
