@@ -114,16 +114,17 @@ impl Heap {
         }
     }
 
+    /// Whether the container has the block. One that is being destroyed still knows: its destruction begins anew if it was cut short.
     fn is_in(&'static self, container: Container, reference: block::BlockRef) -> bool {
         let Some(at) = self.words().get(container.index as usize) else {
             return false;
         };
         let word = Word::load(at);
-        if word.state() != State::LIVE || word.generation() != container.generation {
-            return false;
-        }
-        object::kind(self, container.index)
-            .is_some_and(|kind| kinds::contains(self, kind, container.index, reference))
+        let exists = matches!(word.state(), State::LIVE | State::DESTROYING);
+        exists
+            && word.generation() == container.generation
+            && object::kind(self, container.index)
+                .is_some_and(|kind| kinds::contains(self, kind, container.index, reference))
     }
 
     /// Makes a block of a dead owner ours, and frees it.
