@@ -51,7 +51,7 @@ pub(crate) struct Channel {
     first: AtomicU64,
     items_bell: RawBell,
     room_bell: RawBell,
-    idle: [AtomicU64; 4],
+    idle: [AtomicU64; 3],
 
     // Producers' line, under P.
     tail: AtomicU64,
@@ -666,8 +666,8 @@ impl Channel {
         let port = Waiter::new();
         self.producers.reap(&port, death.owner);
         self.consumers.reap(&port, death.owner);
-        self.items_bell.ring_all(&port);
-        self.room_bell.ring_all(&port);
+        self.items_bell.reap(&port);
+        self.room_bell.reap(&port);
     }
 
     /// Whether the block is a message in flight or a segment of this channel.

@@ -18,7 +18,7 @@ pub(crate) struct SharedQueue {
     /// Items for which `task_done` was called, modulo 2^32 (`joinable_queue.rs`).
     pub(super) done: AtomicU32,
     pub(super) done_bell: RawBell,
-    spare: [AtomicU32; 14],
+    spare: [AtomicU32; 13],
 }
 const _: () = assert!(size_of::<SharedQueue>() == 256);
 
@@ -27,7 +27,7 @@ impl Object for SharedQueue {
 
     fn reap(&self, death: Death) {
         self.channel.reap(death);
-        self.done_bell.ring_all(&crate::family::Waiter::new());
+        self.done_bell.reap(&crate::family::Waiter::new());
     }
 
     fn contains(&self, block: BlockRef) -> bool {

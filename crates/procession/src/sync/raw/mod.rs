@@ -9,10 +9,12 @@
 //! 4. `event`: a flag to wait for.
 //! 5. `condition`: one cell per waiter; notifications are exact and skip the dead.
 //! 6. `barrier`: rounds of so many parties; breaks if one dies inside.
-//! 7. `bell`: carries sleepers over a change of some other state.
+//! 7. `commit`: what one side of a channel has done, in one word.
+//! 8. `bell`: carries sleepers over a change of some other state.
 
 mod barrier;
 mod bell;
+mod commit;
 mod condition;
 mod event;
 mod lock;
@@ -25,6 +27,7 @@ mod tests;
 
 pub(crate) use barrier::{Arrival, BARRIER_MAX, BarrierError, RawArrival, RawBarrier};
 pub(crate) use bell::RawBell;
+pub(crate) use commit::{Commit, RawCommit};
 pub(crate) use condition::{RawCell, RawCondition, Waited};
 pub(crate) use event::RawEvent;
 pub(crate) use lock::{Acquired, NotHeld, RawLock, TimedOut, WouldBlock};
