@@ -111,10 +111,10 @@ impl Block {
         let units = u32::try_from(bytes.div_ceil(UNIT)).unwrap_or(u32::MAX);
         let taken = heap.take_units(units)?;
         heap.unit_links()[taken.unit as usize].store(0, Ordering::SeqCst);
-        Ok(Self {
-            zeroed: taken.zeroed,
-            ..Self::of_units(heap, taken.unit, taken.word)
-        })
+        // Not by struct update: the temporary would be dropped, and with it the block freed.
+        let mut block = Self::of_units(heap, taken.unit, taken.word);
+        block.zeroed = taken.zeroed;
+        Ok(block)
     }
 
     /// Allocates at least `bytes`, all zero.
