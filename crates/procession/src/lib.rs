@@ -38,9 +38,9 @@ pub use sync::{
 };
 #[cfg(not(procession_loom))]
 pub use value::{
-    Array, ArrayGuard, GetItemError, Item, NamedSharedMemory, OutOfBounds, RawArray, RawValue, SetItemError, ShareableList, SharedAtomicBool,
-    SharedAtomicI32, SharedAtomicI64, SharedAtomicU32, SharedAtomicU64, SharedMemory, Value,
-    ValueGuard,
+    Array, ArrayGuard, GetItemError, Item, NamedSharedMemory, OutOfBounds, RawArray, RawValue,
+    SetItemError, ShareableList, SharedAtomicBool, SharedAtomicI32, SharedAtomicI64,
+    SharedAtomicU32, SharedAtomicU64, SharedMemory, Value, ValueGuard,
 };
 #[cfg(all(
     test,

@@ -1,7 +1,9 @@
 //! Barrier: a meeting point.
 
 use super::deadline::deadline_after;
-use super::raw::{Arrival, BARRIER_MAX, BarrierError as RawError, Deadline, RawArrival, RawBarrier};
+use super::raw::{
+    Arrival, BARRIER_MAX, BarrierError as RawError, Deadline, RawArrival, RawBarrier,
+};
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::family::Waiter;
 use crate::heap::{Block, BlockRef, Container, Death, HeapError, Object, Shared, block_table};

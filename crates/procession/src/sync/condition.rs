@@ -7,9 +7,7 @@
 use super::deadline::{deadline_after, without_deadline};
 use super::error::TimedOut;
 use super::lock::{Lock, LockGuard};
-use super::raw::{
-    Cells, Deadline, RLockError, RawCell, RawCondition, RawLock, RawRLock, Waited,
-};
+use super::raw::{Cells, Deadline, RLockError, RawCell, RawCondition, RawLock, RawRLock, Waited};
 use super::rlock::{RLock, RLockGuard, TOO_DEEP};
 use super::thread::this_thread;
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -88,9 +86,9 @@ impl SharedCondition {
 
     /// Adds a page of cells at the end of the chain. Done as well if somebody else was faster.
     fn grow(&self, container: Container) -> Result<(), HeapError> {
-        let (count, last) = self.each_page().fold((0, None), |(count, _), page| {
-            (count + 1, Some(page.next))
-        });
+        let (count, last) = self
+            .each_page()
+            .fold((0, None), |(count, _), page| (count + 1, Some(page.next)));
         let link = last.unwrap_or(&self.pages);
         let page = Block::alloc_zeroed(FIRST_PAGE << count.min(DOUBLINGS))?;
         let attached = page.attach(container, |reference| {
@@ -672,9 +670,7 @@ impl Condition {
     /// # Ok::<(), procession::HeapError>(())
     /// ```
     pub fn notify(&self, count: usize) -> usize {
-        self.shared
-            .raw
-            .notify(&*self.shared, count, &Waiter::new())
+        self.shared.raw.notify(&*self.shared, count, &Waiter::new())
     }
 
     /// Notifies everybody who waits; says how many there were.

@@ -90,11 +90,7 @@ impl RLock {
     /// ```
     #[inline]
     pub fn acquire(&self) -> RLockGuard<'_> {
-        match self
-            .shared
-            .raw
-            .acquire(&Waiter::new(), this_thread(), None)
-        {
+        match self.shared.raw.acquire(&Waiter::new(), this_thread(), None) {
             Ok(acquired) => RLockGuard::new(self, acquired),
             Err(_) => panic!("{TOO_DEEP}"),
         }

@@ -67,9 +67,12 @@ impl<'a> Bytes<'a> {
             let size = self.piece(at);
             let target = &mut into[at..at + size];
             match size {
-                8 => target.copy_from_slice(&self.atomic::<AtomicU64>(at).load(Relaxed).to_ne_bytes()),
-                4 => target.copy_from_slice(&self.atomic::<AtomicU32>(at).load(Relaxed).to_ne_bytes()),
-                2 => target.copy_from_slice(&self.atomic::<AtomicU16>(at).load(Relaxed).to_ne_bytes()),
+                8 => target
+                    .copy_from_slice(&self.atomic::<AtomicU64>(at).load(Relaxed).to_ne_bytes()),
+                4 => target
+                    .copy_from_slice(&self.atomic::<AtomicU32>(at).load(Relaxed).to_ne_bytes()),
+                2 => target
+                    .copy_from_slice(&self.atomic::<AtomicU16>(at).load(Relaxed).to_ne_bytes()),
                 _ => target[0] = self.atomic::<AtomicU8>(at).load(Relaxed),
             }
             at += size;
@@ -88,9 +91,15 @@ impl<'a> Bytes<'a> {
             let size = self.piece(at);
             let source = &from[at..at + size];
             match size {
-                8 => self.atomic::<AtomicU64>(at).store(u64::from_ne_bytes(array(source)), Relaxed),
-                4 => self.atomic::<AtomicU32>(at).store(u32::from_ne_bytes(array(source)), Relaxed),
-                2 => self.atomic::<AtomicU16>(at).store(u16::from_ne_bytes(array(source)), Relaxed),
+                8 => self
+                    .atomic::<AtomicU64>(at)
+                    .store(u64::from_ne_bytes(array(source)), Relaxed),
+                4 => self
+                    .atomic::<AtomicU32>(at)
+                    .store(u32::from_ne_bytes(array(source)), Relaxed),
+                2 => self
+                    .atomic::<AtomicU16>(at)
+                    .store(u16::from_ne_bytes(array(source)), Relaxed),
                 _ => self.atomic::<AtomicU8>(at).store(source[0], Relaxed),
             }
             at += size;
@@ -147,7 +156,9 @@ impl<'a> Bytes<'a> {
 /// A slice as the array that it is as long as.
 #[inline]
 fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
-    bytes.try_into().expect("invariant: a piece is as long as its slice")
+    bytes
+        .try_into()
+        .expect("invariant: a piece is as long as its slice")
 }
 
 #[cfg(test)]

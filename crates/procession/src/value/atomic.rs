@@ -256,9 +256,7 @@ impl SharedAtomicBool {
     /// ```
     #[inline]
     pub fn store(&self, value: bool) {
-        self.shared
-            .narrow
-            .store(u32::from(value), Ordering::SeqCst);
+        self.shared.narrow.store(u32::from(value), Ordering::SeqCst);
     }
 
     /// Writes it and returns what it was: whoever gets `false` from `swap(true)` was first.

@@ -374,7 +374,11 @@ impl ShareableList {
     /// ```
     pub fn count(&self, item: impl Into<Item>) -> Result<usize, GetItemError> {
         let item = item.into();
-        Ok(self.to_vec()?.iter().filter(|other| **other == item).count())
+        Ok(self
+            .to_vec()?
+            .iter()
+            .filter(|other| **other == item)
+            .count())
     }
 
     /// The position of the first item that is equal to `item`.

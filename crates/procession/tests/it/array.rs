@@ -17,7 +17,12 @@ fn processes_write_their_parts() {
     for child in children {
         assert_eq!(child.join(), 0);
     }
-    assert!(array.iter().enumerate().all(|(at, item)| at == item as usize));
+    assert!(
+        array
+            .iter()
+            .enumerate()
+            .all(|(at, item)| at == item as usize)
+    );
 }
 
 #[test]
@@ -30,7 +35,10 @@ fn bounds() {
     array.set(4, [9; 3]).expect("set");
     assert_eq!(array.to_vec(), [[1; 3], [1; 3], [1; 3], [1; 3], [9; 3]]);
     assert!(Array::<u64>::zeroed(usize::MAX).is_err());
-    assert!(matches!(Array::<u64>::zeroed(1 << 50), Err(HeapError::TooLarge { .. } | HeapError::Full { .. })));
+    assert!(matches!(
+        Array::<u64>::zeroed(1 << 50),
+        Err(HeapError::TooLarge { .. } | HeapError::Full { .. })
+    ));
 }
 
 #[test]

@@ -54,8 +54,14 @@ fn a_party_killed_before_it_came_breaks_it() {
 #[test]
 fn timeouts_break_and_reset_mends() {
     let barrier = Barrier::new(2).expect("barrier");
-    assert_eq!(barrier.wait_timeout(Duration::ZERO), Err(BarrierError::TimedOut));
-    assert_eq!(barrier.wait_timeout(Duration::MAX), Err(BarrierError::Broken));
+    assert_eq!(
+        barrier.wait_timeout(Duration::ZERO),
+        Err(BarrierError::TimedOut)
+    );
+    assert_eq!(
+        barrier.wait_timeout(Duration::MAX),
+        Err(BarrierError::Broken)
+    );
     barrier.reset();
     assert!(!barrier.is_broken());
     assert_eq!(barrier.n_waiting(), 0);
@@ -75,6 +81,9 @@ fn a_panicking_action_breaks_it() {
 #[test]
 fn impossible_numbers_of_parties() {
     for parties in [0, 1 << 24, usize::MAX] {
-        assert!(matches!(Barrier::new(parties), Err(NewBarrierError::Parties { .. })));
+        assert!(matches!(
+            Barrier::new(parties),
+            Err(NewBarrierError::Parties { .. })
+        ));
     }
 }

@@ -40,11 +40,16 @@ fn the_lock_of_a_killed_owner_is_recovered() {
         condition.notify_one();
         forever()
     });
-    until("locked", || condition.acquire_timeout(Duration::ZERO).is_err());
+    until("locked", || {
+        condition.acquire_timeout(Duration::ZERO).is_err()
+    });
     child.kill();
     let mut guard = condition.acquire_timeout(SOON).expect("recovered");
     assert!(guard.recovered());
-    assert_eq!(condition.wait_timeout(&mut guard, Duration::ZERO), Ok(false));
+    assert_eq!(
+        condition.wait_timeout(&mut guard, Duration::ZERO),
+        Ok(false)
+    );
 }
 
 #[test]
@@ -53,7 +58,11 @@ fn many_wait_at_one_time() {
     let condition = Condition::new().expect("condition");
     std::thread::scope(|scope| {
         for _ in 0..MANY {
-            scope.spawn(|| condition.wait_timeout(&mut condition.acquire(), SOON).expect("wait"));
+            scope.spawn(|| {
+                condition
+                    .wait_timeout(&mut condition.acquire(), SOON)
+                    .expect("wait")
+            });
         }
         until("waiting", || condition.n_waiting() == MANY);
         assert_eq!(condition.notify_all(), MANY);
@@ -84,7 +93,9 @@ fn brings_its_lock_along() {
     let queue = Queue::<Condition>::unbounded().expect("queue");
     {
         let lock = Lock::new().expect("lock");
-        queue.put(Condition::with_lock(&lock).expect("condition")).expect("put");
+        queue
+            .put(Condition::with_lock(&lock).expect("condition"))
+            .expect("put");
     }
     let child = fork(|| {
         let condition = queue.get().expect("get");

@@ -5,7 +5,10 @@ use std::time::{Duration, Instant};
 
 #[test]
 fn threads_exclude_each_other() {
-    let (lock, count) = (Lock::new().expect("lock"), RawValue::new(0u64).expect("value"));
+    let (lock, count) = (
+        Lock::new().expect("lock"),
+        RawValue::new(0u64).expect("value"),
+    );
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
@@ -21,7 +24,10 @@ fn threads_exclude_each_other() {
 
 #[test]
 fn processes_exclude_each_other() {
-    let (lock, count) = (Lock::new().expect("lock"), RawValue::new(0u64).expect("value"));
+    let (lock, count) = (
+        Lock::new().expect("lock"),
+        RawValue::new(0u64).expect("value"),
+    );
     let children: Vec<_> = (0..3)
         .map(|_| {
             fork(|| {
@@ -119,7 +125,10 @@ fn a_killed_waiter_wedges_nobody() {
     std::thread::sleep(Duration::from_millis(30));
     waiters[0].kill();
     drop(guard);
-    let codes: Vec<_> = waiters.into_iter().map(crate::forked::Forked::join).collect();
+    let codes: Vec<_> = waiters
+        .into_iter()
+        .map(crate::forked::Forked::join)
+        .collect();
     assert_eq!(codes[1], 0);
     assert!(lock.acquire_timeout(SOON).is_ok());
 }
@@ -150,4 +159,49 @@ fn a_hundred_thousand_locks_need_no_descriptor() {
     assert!(locks.iter().all(Lock::is_locked) && !first.is_locked());
     drop(guards);
     assert!(!locks.iter().any(Lock::is_locked));
+}
+
+#[test]
+#[ignore = "prints a figure: cargo test --release --test it -- --ignored --nocapture cost"]
+fn cost_of_an_uncontended_pair() {
+    const ROUNDS: u32 = 20_000_000;
+    let (lock, rlock) = (
+        Lock::new().expect("lock"),
+        procession::RLock::new().expect("rlock"),
+    );
+    let semaphore = procession::Semaphore::new(1).expect("semaphore");
+    let time = |name: &str, round: &dyn Fn()| {
+        let start = Instant::now();
+        round();
+        println!(
+            "{name}: {:.1} ns",
+            start.elapsed().as_secs_f64() * 1e9 / f64::from(ROUNDS)
+        );
+    };
+    time("Lock", &|| (0..ROUNDS).for_each(|_| drop(lock.acquire())));
+    time("RLock", &|| (0..ROUNDS).for_each(|_| drop(rlock.acquire())));
+    time("Semaphore", &|| {
+        (0..ROUNDS).for_each(|_| drop(semaphore.acquire()))
+    });
+    let value = RawValue::new(0u64).expect("value");
+    time("RawValue set+get", &|| {
+        (0..ROUNDS).for_each(|i| {
+            value.set(u64::from(i));
+            std::hint::black_box(value.get());
+        });
+    });
+    let array = procession::RawArray::<u8>::zeroed(1 << 20).expect("array");
+    let mut copy = vec![0; 1 << 20];
+    let start = Instant::now();
+    (0..1_000).for_each(|_| array.read_into(0, &mut copy).expect("read"));
+    println!(
+        "RawArray read: {:.1} GB/s",
+        1.048 / start.elapsed().as_secs_f64()
+    );
+    let start = Instant::now();
+    (0..1_000).for_each(|_| array.write_from(0, &copy).expect("write"));
+    println!(
+        "RawArray write: {:.1} GB/s",
+        1.048 / start.elapsed().as_secs_f64()
+    );
 }

@@ -26,7 +26,8 @@ fn nests_in_one_thread_only() {
 fn a_forked_child_does_not_own_its_parents_lock() {
     let lock = RLock::new().expect("lock");
     let guard = lock.acquire();
-    let child = fork(|| !lock.is_held() && lock.release() == Err(NotOwner) && lock.try_acquire().is_err());
+    let child =
+        fork(|| !lock.is_held() && lock.release() == Err(NotOwner) && lock.try_acquire().is_err());
     assert_eq!(child.join(), 0);
     drop(guard);
 }

@@ -21,7 +21,10 @@ fn limits() {
 
 #[test]
 fn signals_another_process() {
-    let (there, back) = (Semaphore::new(0).expect("there"), Semaphore::new(0).expect("back"));
+    let (there, back) = (
+        Semaphore::new(0).expect("there"),
+        Semaphore::new(0).expect("back"),
+    );
     let child = fork(|| {
         (0..1_000).all(|_| {
             there.acquire().forget();
@@ -39,7 +42,14 @@ fn signals_another_process() {
 fn a_killed_waiter_takes_no_permit_with_it() {
     let semaphore = Semaphore::new(0).expect("semaphore");
     let waiters: Vec<_> = (0..2)
-        .map(|_| fork(|| semaphore.acquire_timeout(SOON).map(procession::SemaphorePermit::forget).is_ok()))
+        .map(|_| {
+            fork(|| {
+                semaphore
+                    .acquire_timeout(SOON)
+                    .map(procession::SemaphorePermit::forget)
+                    .is_ok()
+            })
+        })
         .collect();
     std::thread::sleep(Duration::from_millis(30));
     waiters[0].kill();

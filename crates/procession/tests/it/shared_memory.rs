@@ -8,7 +8,13 @@ fn anonymous_bytes_travel() {
     let queue = Queue::<SharedMemory>::unbounded().expect("queue");
     let memory = SharedMemory::new(200_000).expect("memory");
     queue.put(memory.clone()).expect("put");
-    let child = fork(|| queue.get().expect("get").write_at(100_001, b"from the child").is_ok());
+    let child = fork(|| {
+        queue
+            .get()
+            .expect("get")
+            .write_at(100_001, b"from the child")
+            .is_ok()
+    });
     assert_eq!(child.join(), 0);
     let mut text = [0; 14];
     memory.read_at(100_001, &mut text).expect("read");
@@ -27,12 +33,26 @@ fn named_bytes_are_found_by_name() {
         same.len() == 5000 && same.write_at(4990, b"abc").is_ok()
     });
     assert_eq!(child.join(), 0);
-    assert_eq!(std::fs::read(format!("/dev/shm{name}")).expect("file")[4990..4993], *b"abc");
+    assert_eq!(
+        std::fs::read(format!("/dev/shm{name}")).expect("file")[4990..4993],
+        *b"abc"
+    );
     NamedSharedMemory::unlink(&name).expect("unlink");
     assert_eq!(memory.to_vec()[4990..4993], *b"abc");
-    assert_eq!(NamedSharedMemory::open(&name).expect_err("gone").kind(), ErrorKind::NotFound);
+    assert_eq!(
+        NamedSharedMemory::open(&name).expect_err("gone").kind(),
+        ErrorKind::NotFound
+    );
     for bad in ["", "/", "x", "/a/b", "/a\0b"] {
-        assert_eq!(NamedSharedMemory::create(bad, 10).expect_err("name").kind(), ErrorKind::InvalidInput);
+        assert_eq!(
+            NamedSharedMemory::create(bad, 10).expect_err("name").kind(),
+            ErrorKind::InvalidInput
+        );
     }
-    assert_eq!(NamedSharedMemory::create(&name, 0).expect_err("size").kind(), ErrorKind::InvalidInput);
+    assert_eq!(
+        NamedSharedMemory::create(&name, 0)
+            .expect_err("size")
+            .kind(),
+        ErrorKind::InvalidInput
+    );
 }

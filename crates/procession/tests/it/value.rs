@@ -1,10 +1,15 @@
 //! Value, RawValue and the atomics.
 use crate::forked::{SOON, forever, fork, until};
-use procession::{HeapError, Queue, RawValue, SharedAtomicI32, SharedAtomicI64, SharedAtomicU64, Value};
+use procession::{
+    HeapError, Queue, RawValue, SharedAtomicI32, SharedAtomicI64, SharedAtomicU64, Value,
+};
 
 #[test]
 fn processes_count_together() {
-    let (locked, atomic) = (Value::new(0u64).expect("value"), SharedAtomicU64::new(0).expect("atomic"));
+    let (locked, atomic) = (
+        Value::new(0u64).expect("value"),
+        SharedAtomicU64::new(0).expect("atomic"),
+    );
     let children: Vec<_> = (0..3)
         .map(|_| {
             fork(|| {
@@ -53,8 +58,14 @@ fn handles_travel_and_are_checked() {
     queue.put(Value::new(-5).expect("value")).expect("put");
     let value = queue.get().expect("get");
     assert_eq!(value.get(), -5);
-    assert!(matches!(Value::<i64>::open(value.handle()), Err(HeapError::WrongKind { .. })));
-    assert!(matches!(procession::Lock::open(value.handle()), Err(HeapError::WrongKind { .. })));
+    assert!(matches!(
+        Value::<i64>::open(value.handle()),
+        Err(HeapError::WrongKind { .. })
+    ));
+    assert!(matches!(
+        procession::Lock::open(value.handle()),
+        Err(HeapError::WrongKind { .. })
+    ));
     let handle = value.handle();
     drop(value);
     assert_eq!(Value::<i32>::open(handle).err(), Some(HeapError::Stale));
@@ -62,8 +73,14 @@ fn handles_travel_and_are_checked() {
 
 #[test]
 fn signed_atomics_know_their_sign() {
-    let (long, short) = (SharedAtomicI64::new(-5).expect("atomic"), SharedAtomicI32::new(-5).expect("atomic"));
+    let (long, short) = (
+        SharedAtomicI64::new(-5).expect("atomic"),
+        SharedAtomicI32::new(-5).expect("atomic"),
+    );
     assert_eq!((long.fetch_max(-7), short.fetch_min(3)), (-5, -5));
     assert_eq!((long.fetch_add(-1), short.fetch_sub(i32::MAX)), (-5, -5));
-    assert_eq!((long.load(), short.load()), (-6, (-5i32).wrapping_sub(i32::MAX)));
+    assert_eq!(
+        (long.load(), short.load()),
+        (-6, (-5i32).wrapping_sub(i32::MAX))
+    );
 }

@@ -146,7 +146,12 @@ impl RawCondition {
     }
 
     /// Notifies the `count` waiters that have waited longest, and says how many there were. Skips the dead.
-    pub(crate) fn notify(&self, cells: &(impl Cells + ?Sized), count: usize, port: &impl Port) -> usize {
+    pub(crate) fn notify(
+        &self,
+        cells: &(impl Cells + ?Sized),
+        count: usize,
+        port: &impl Port,
+    ) -> usize {
         if count == usize::MAX || count >= cells.each().count() {
             return cells.each().filter(|cell| cell.notify(port)).count();
         }
@@ -170,7 +175,13 @@ impl RawCondition {
         }
     }
 
-    fn reap_cell(&self, cell: &RawCell, cells: &(impl Cells + ?Sized), port: &impl Port, dead: Owner) {
+    fn reap_cell(
+        &self,
+        cell: &RawCell,
+        cells: &(impl Cells + ?Sized),
+        port: &impl Port,
+        dead: Owner,
+    ) {
         loop {
             let state = cell.state.load(Ordering::Acquire);
             if state & OWNER_MASK != dead.to_word() {
