@@ -15,6 +15,8 @@ mod heap;
 mod kinds;
 #[cfg(not(procession_loom))]
 mod sys;
+#[cfg(not(procession_loom))]
+mod value;
 
 #[cfg(not(procession_loom))]
 pub use channel::{
@@ -28,7 +30,18 @@ pub use family::{MAX_PARTICIPANTS, Owner};
 #[cfg(not(procession_loom))]
 pub use heap::{Handle, HeapError, HeapStats, heap_stats};
 #[cfg(not(procession_loom))]
-pub use sync::Lock;
+pub use sync::{
+    AboveLimit, Barrier, BarrierError, BarrierWaitResult, BoundedSemaphore, Condition,
+    ConditionGuard, Event, HoldsLock, Lock, LockGuard, NewBarrierError, NewSemaphoreError, NotHeld,
+    NotOwner, OwnerDied, RLock, RLockGuard, Semaphore, SemaphorePermit, TimedOut, WaitError,
+    WouldBlock,
+};
+#[cfg(not(procession_loom))]
+pub use value::{
+    Array, ArrayGuard, GetItemError, Item, NamedSharedMemory, OutOfBounds, RawArray, RawValue,
+    SetItemError, ShareableList, SharedAtomicBool, SharedAtomicI32, SharedAtomicI64,
+    SharedAtomicU32, SharedAtomicU64, SharedMemory, Value, ValueGuard,
+};
 #[cfg(all(
     test,
     not(procession_loom),

@@ -1,6 +1,7 @@
 //! The only place that talks to the operating system.
 //!
 //! - `atfork`: being told of forks and of the end of the process;
+//! - `bytes`: bytes that several processes read and write at the same time;
 //! - `clock`: monotonic milliseconds that all processes of the machine agree on;
 //! - `elf_hook`: running a function before `main`;
 //! - `error`: what was attempted when a system call failed;
@@ -9,6 +10,7 @@
 //! - `identity`: which process is that, and is it still there;
 //! - `limits`: how many processors and how much memory are ours to use;
 //! - `map`: the sealed memfd of a family, mapped; giving pages back;
+//! - `named`: shared memory under a name that other programs know;
 //! - `object`: names of code addresses that another process can find;
 //! - `parent`: acting when the parent dies;
 //! - `pidfd`: watching, signalling and reaping one process;
@@ -19,6 +21,7 @@
 //! Everything that needs a raw system call or a raw pointer to mapped memory is here, behind a safe front.
 
 pub(crate) mod atfork;
+pub(crate) mod bytes;
 pub(crate) mod clock;
 pub(crate) mod elf_hook;
 pub(crate) mod error;
@@ -27,6 +30,7 @@ pub(crate) mod futex;
 pub(crate) mod identity;
 pub(crate) mod limits;
 pub(crate) mod map;
+pub(crate) mod named;
 pub(crate) mod object;
 pub(crate) mod parent;
 pub(crate) mod pidfd;
