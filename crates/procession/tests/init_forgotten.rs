@@ -9,9 +9,7 @@ fn main() {
         return;
     }
     let queue = Queue::<u32>::unbounded();
-    let Ok(queue) = queue else {
-        panic!("no queue")
-    };
+    let Ok(queue) = queue else { panic!("no queue") };
     for (variable, code) in [("UNUSED", 198), ("TOUCH_NOTHING", 0)] {
         let process = Process::builder(|queue: Queue<u32>| queue.put(1).is_ok(), queue.clone())
             .env(variable, "1")

@@ -20,7 +20,10 @@ where
     A: Serialize + DeserializeOwned,
     R: Serialize + DeserializeOwned,
 {
-    Process::builder(function, arguments).start_method(method).start().expect("start")
+    Process::builder(function, arguments)
+        .start_method(method)
+        .start()
+        .expect("start")
 }
 
 fn descriptors() -> usize {
@@ -32,7 +35,11 @@ fn nothing_is_left() {
         let round = |i: u64| {
             let queue = Queue::<u64>::unbounded().expect("queue");
             queue.put(i).expect("put");
-            let process = start(method, |queue: Queue<u64>| vec![queue.get().expect("get"); 100], queue);
+            let process = start(
+                method,
+                |queue: Queue<u64>| vec![queue.get().expect("get"); 100],
+                queue,
+            );
             if i % 5 == 4 {
                 process.kill().expect("kill");
                 let _ = process.join();
@@ -73,18 +80,23 @@ fn killed_at_any_moment_nothing_is_left() {
 }
 
 fn closures_can_be_forked_by_a_single_thread() {
-    let captured = vec![1, 2, 3];
+    let captured = [1, 2, 3];
     let process = Process::fork(|| captured.iter().sum::<i32>()).expect("fork");
     assert_eq!(process.join().expect("result"), 6);
 }
 
 fn forgotten_children_are_reaped() {
-    let pids: Vec<u32> = (0..20).map(|i| start(METHODS[i % 3], add, (1, 1)).pid()).collect();
+    let pids: Vec<u32> = (0..20)
+        .map(|i| start(METHODS[i % 3], add, (1, 1)).pid())
+        .collect();
     while !active_children().is_empty() {
         std::thread::yield_now();
     }
     for pid in pids {
-        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists(), "a zombie is left");
+        assert!(
+            !std::path::Path::new(&format!("/proc/{pid}")).exists(),
+            "a zombie is left"
+        );
     }
 }
 
