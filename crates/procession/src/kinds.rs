@@ -58,4 +58,5 @@ kinds! {
     Atomic = 13, "Atomic", crate::value::SharedAtomic;
     SharedMemory = 14, "SharedMemory", crate::value::SharedBytes;
     ShareableList = 15, "ShareableList", crate::value::SharedList;
+    Process = 20, "Process", crate::process::SharedProcess;
 }

@@ -14,6 +14,8 @@ mod heap;
 #[cfg(not(procession_loom))]
 mod kinds;
 #[cfg(not(procession_loom))]
+mod process;
+#[cfg(not(procession_loom))]
 mod sys;
 #[cfg(not(procession_loom))]
 mod value;
@@ -30,12 +32,22 @@ pub use family::{MAX_PARTICIPANTS, Owner};
 #[cfg(not(procession_loom))]
 pub use heap::{Handle, HeapError, HeapStats, heap_stats};
 #[cfg(not(procession_loom))]
+pub use process::{
+    __init_before_main, ActiveChild, CurrentProcess, JoinError, JoinFailure, ParentProcess,
+    Process, ProcessBuilder, Resource, StartError, StartMethod, Stdio, active_children, current,
+    init, parent_process,
+};
+#[cfg(not(procession_loom))]
 pub use sync::{
     AboveLimit, Barrier, BarrierError, BarrierWaitResult, BoundedSemaphore, Condition,
     ConditionGuard, Event, HoldsLock, Lock, LockGuard, NewBarrierError, NewSemaphoreError, NotHeld,
     NotOwner, OwnerDied, RLock, RLockGuard, Semaphore, SemaphorePermit, TimedOut, WaitError,
     WouldBlock,
 };
+#[cfg(not(procession_loom))]
+pub use sys::limits::{GroupMemory, Memory, ProcessMemory, cpu_count, memory};
+#[cfg(not(procession_loom))]
+pub use sys::pidfd::ExitStatus;
 #[cfg(not(procession_loom))]
 pub use value::{
     Array, ArrayGuard, GetItemError, Item, NamedSharedMemory, OutOfBounds, RawArray, RawValue,

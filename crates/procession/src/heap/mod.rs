@@ -27,7 +27,7 @@ pub(crate) use bytes::{block_bytes, block_table, inline_bytes};
 pub(crate) use envelope::{MAX_HANDLES, count as envelope_count, fill as fill_envelope, list_len};
 pub use error::HeapError;
 pub use handle::Handle;
-pub(crate) use mapping::{Heap, heap, install, me, set_me, set_nobody, the_heap};
+pub(crate) use mapping::{Heap, heap, install, me, myself, set_me, set_nobody, the_heap};
 pub(crate) use object::{Death, Hold, Object, Shared, view};
 pub(crate) use participant::{CLEAN, Presence};
 pub(crate) use port::{ShortWait, has_company, sleep_slice, spin_or_yield};

@@ -2,8 +2,10 @@
 //!
 //! - `atfork`: being told of forks and of the end of the process;
 //! - `bytes`: bytes that several processes read and write at the same time;
+//! - `call`: calling a function that another process named;
 //! - `clock`: monotonic milliseconds that all processes of the machine agree on;
 //! - `elf_hook`: running a function before `main`;
+//! - `env`: a child's environment and standard streams;
 //! - `error`: what was attempted when a system call failed;
 //! - `fork`: forking, as a child or as a sibling;
 //! - `futex`: sleeping on and waking a word of shared memory;
@@ -15,6 +17,7 @@
 //! - `parent`: acting when the parent dies;
 //! - `pidfd`: watching, signalling and reaping one process;
 //! - `signal`: names of signals, blocking them;
+//! - `socket`: messages with descriptors;
 //! - `spawn`: starting a program.
 //!
 //! # Safety
@@ -22,8 +25,10 @@
 
 pub(crate) mod atfork;
 pub(crate) mod bytes;
+pub(crate) mod call;
 pub(crate) mod clock;
 pub(crate) mod elf_hook;
+pub(crate) mod env;
 pub(crate) mod error;
 pub(crate) mod fork;
 pub(crate) mod futex;
@@ -35,4 +40,5 @@ pub(crate) mod object;
 pub(crate) mod parent;
 pub(crate) mod pidfd;
 pub(crate) mod signal;
+pub(crate) mod socket;
 pub(crate) mod spawn;
