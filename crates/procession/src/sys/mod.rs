@@ -2,6 +2,7 @@
 //!
 //! - `atfork`: being told of forks and of the end of the process;
 //! - `clock`: monotonic milliseconds that all processes of the machine agree on;
+//! - `doorbell`: a descriptor that other processes can make readable;
 //! - `elf_hook`: running a function before `main`;
 //! - `error`: what was attempted when a system call failed;
 //! - `fork`: forking, as a child or as a sibling;
@@ -20,6 +21,7 @@
 
 pub(crate) mod atfork;
 pub(crate) mod clock;
+pub(crate) mod doorbell;
 pub(crate) mod elf_hook;
 pub(crate) mod error;
 pub(crate) mod fork;

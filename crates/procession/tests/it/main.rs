@@ -1,2 +1,7 @@
 //! Integration tests, one file per concept.
+mod batch;
+mod fd;
 mod queue;
+mod ready;
+mod ready_fork;
+mod wait;
