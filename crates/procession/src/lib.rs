@@ -19,8 +19,8 @@ mod sys;
 #[cfg(not(procession_loom))]
 pub use channel::{
     Buffer, Codec, Connection, DecodeError, EncodeError, Fd, GetError, GetManyError, JoinableQueue,
-    Pipe, Plain, PutError, PutManyError, Queue, Raw, Readiness, RecvError, Select, SendError, Serde,
-    SimpleQueue, TooManyDone, Waitable, wait,
+    Pipe, Plain, PutError, PutManyError, Queue, Raw, Readiness, RecvError, Select, SendError,
+    Serde, SimpleQueue, TooManyDone, Waitable, wait,
 };
 #[cfg(not(procession_loom))]
 pub use error::Error;

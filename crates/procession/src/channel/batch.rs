@@ -166,7 +166,9 @@ impl<T, C: Codec<T>> Queue<T, C> {
                 }
             };
             match got {
-                Ok(Received::Inline) => batch.iter_from(0).for_each(|bytes| keep(unpack::<T, C>(bytes))),
+                Ok(Received::Inline) => batch
+                    .iter_from(0)
+                    .for_each(|bytes| keep(unpack::<T, C>(bytes))),
                 Ok(block) => keep(C::receive(|_| Ok(sealed::In(block)))),
                 Err(fault) if count == 0 => {
                     wrong = Some(fault.into());

@@ -95,6 +95,20 @@ thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     /// Objects met while a message is being packed.
     static PACKING: RefCell<Option<Vec<Hold>>> = const { RefCell::new(None) };
+    /// What a handle said about why it cannot travel: postcard does not keep the text of an error.
+    static REASON: Cell<Option<String>> = const { Cell::new(None) };
+}
+
+/// Notes why a handle cannot be packed or unpacked, for the error of the whole message.
+pub(crate) fn explain(reason: impl std::fmt::Display) -> String {
+    let reason = reason.to_string();
+    REASON.set(Some(reason.clone()));
+    reason
+}
+
+/// The reason a handle gave, else what postcard says.
+fn reason(error: &postcard::Error) -> String {
+    REASON.take().unwrap_or_else(|| error.to_string())
 }
 
 /// Scratch space larger than this is not kept.
@@ -128,9 +142,10 @@ pub(crate) fn pack<T: Serialize + ?Sized>(
 ) -> Result<Vec<Hold>, EncodeError> {
     // A value that sends another message while it is being serialised must not mix the two.
     let outer = PACKING.replace(Some(Vec::new()));
+    REASON.set(None);
     let written = postcard::to_extend(value, std::mem::take(bytes));
     let holds = PACKING.replace(outer).unwrap_or_default();
-    *bytes = written.map_err(|error| EncodeError::Serialize(error.to_string()))?;
+    *bytes = written.map_err(|error| EncodeError::Serialize(reason(&error)))?;
     if holds.len() > MAX_HANDLES {
         Err(EncodeError::TooManyHandles(holds.len()))
     } else {
@@ -170,7 +185,8 @@ pub(crate) fn block_payload(block: &Block, len: u64, envelope: bool) -> Result<&
 }
 
 pub(crate) fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
-    postcard::from_bytes(bytes).map_err(|error| undecodable::<T>(bytes.len(), error.to_string()))
+    REASON.set(None);
+    postcard::from_bytes(bytes).map_err(|error| undecodable::<T>(bytes.len(), reason(&error)))
 }
 
 fn undecodable<T>(len: usize, reason: String) -> DecodeError {

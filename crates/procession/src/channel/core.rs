@@ -437,7 +437,8 @@ impl Channel {
         drop(retired);
         if result.is_ok() {
             let taken = (into.len() - before).max(1);
-            self.room_bell.ring(&ShortWait, u32::try_from(taken).unwrap_or(u32::MAX));
+            self.room_bell
+                .ring(&ShortWait, u32::try_from(taken).unwrap_or(u32::MAX));
             if self.items_bell.has_sleepers() && self.has_items() {
                 self.items_bell.ring(&ShortWait, 1);
             }

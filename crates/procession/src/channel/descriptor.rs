@@ -12,6 +12,7 @@
 //! So a message that is never received, whose receiver dies, or that is received twice ("redelivery") leaks nothing, and a number is never reused while a receiver may
 //! ask for it: the object is held meanwhile.
 
+use super::{explain, pack_hold};
 use crate::atomic::{AtomicU32, Ordering};
 use crate::family::{Owner, on_patrol};
 use crate::heap::{Death, Handle, HeapError, Object, Shared, me, the_heap};
@@ -146,7 +147,10 @@ impl Serialize for Fd {
         use serde::ser::Error;
         Self::release_sent_if_any();
         let copy = rustix::io::fcntl_dupfd_cloexec(&self.0, 0).map_err(|errno| {
-            S::Error::custom(format_args!("cannot duplicate the descriptor: {errno}"))
+            S::Error::custom(explain(format_args!(
+                "cannot duplicate file descriptor {}: {errno}",
+                self.as_raw_fd()
+            )))
         })?;
         let object = Shared::create(|object: &SharedFd, _| {
             object.owner.store(me().to_word(), Ordering::Relaxed);
@@ -154,9 +158,9 @@ impl Serialize for Fd {
                 .number
                 .store(copy.as_raw_fd().cast_unsigned(), Ordering::Relaxed);
         })
-        .map_err(S::Error::custom)?;
+        .map_err(|error| S::Error::custom(explain(error)))?;
         let handle = object.handle();
-        if !super::pack_hold(|| object.hold()) {
+        if !pack_hold(|| object.hold()) {
             return Err(S::Error::custom(
                 "a file descriptor can only be serialised inside a message of procession (a queue, a pipe, a process argument)",
             ));
@@ -175,8 +179,11 @@ impl<'de> Deserialize<'de> for Fd {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         use serde::de::Error;
         let bytes = <[u8; 16]>::deserialize(deserializer)?;
-        let object = Shared::<SharedFd>::open(Handle::from_bytes(bytes)).map_err(D::Error::custom)?;
-        receive(&object).map(Self).map_err(D::Error::custom)
+        let object = Shared::<SharedFd>::open(Handle::from_bytes(bytes))
+            .map_err(|error| D::Error::custom(explain(error)))?;
+        receive(&object)
+            .map(Self)
+            .map_err(|error| D::Error::custom(explain(error)))
     }
 }
 
@@ -195,7 +202,9 @@ fn receive(object: &SharedFd) -> Result<OwnedFd, String> {
     let heap = the_heap();
     let identity = heap.participants()[owner.slot()].identity();
     let gone = |pid: u32| {
-        format!("process {pid} that sent the file descriptor has ended, and the descriptor with it; the sender must live until it is received")
+        format!(
+            "process {pid} that sent the file descriptor has ended, and the descriptor with it; the sender must live until it is received"
+        )
     };
     let Some(identity) = identity.filter(|_| !heap.is_gone(owner)) else {
         return Err(gone(identity.map_or(0, |identity| identity.pid)));

@@ -24,7 +24,7 @@
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::family::Owner;
 use crate::heap::{Block, BlockRef, Container, HeapError, me, the_heap};
-use crate::sys::doorbell::{Name, Ringer, Rung};
+use crate::sys::doorbell::{Name, Rung, ring};
 
 /// Words of a cell: state, name, spare.
 const CELL: usize = 4;
@@ -127,7 +127,7 @@ impl Listeners {
 
     /// Rings the listener itself, if it is armed.
     pub(crate) fn ring_self(&self, seat: &Seat) {
-        ring_cell(seat.cell, &mut Ringer::default());
+        ring_cell(seat.cell);
     }
 
     /// Gives the cell back.
@@ -138,12 +138,11 @@ impl Listeners {
     /// Rings everybody who is armed.
     #[cold]
     pub(crate) fn notify(&self) {
-        let mut ringer = Ringer::default();
         for _ in 0..MAX_ROUNDS {
             let armed = self.armed.load(Ordering::SeqCst);
             let mut told = armed;
             for (cell, bit) in self.cells().filter(|(_, bit)| armed & bit != 0) {
-                if !ring_cell(cell, &mut ringer) {
+                if !ring_cell(cell) {
                     // Not rung: the listener looks by itself before long, or the next ringer has more luck.
                     told &= !bit;
                 }
@@ -166,7 +165,11 @@ impl Listeners {
     /// A participant died: frees its cells, and rings on for it if there is something. Idempotent.
     pub(crate) fn reap(&self, dead: Owner, ready: impl Fn() -> bool) {
         for (cell, bit) in self.cells() {
-            let seat = Seat { cell, bit, owner: dead };
+            let seat = Seat {
+                cell,
+                bit,
+                owner: dead,
+            };
             self.release(&seat);
         }
         self.armed.fetch_or(self.bits_to_ring(), Ordering::SeqCst);
@@ -199,9 +202,7 @@ impl Listeners {
         std::iter::from_fn(move || {
             let reference = BlockRef::from_bits(next)?;
             let (place, size) = Block::peek(reference).ok()?;
-            let words = the_heap()
-                .atomics_at(place, size)
-                .get(..CELLS * CELL)?;
+            let words = the_heap().atomics_at(place, size).get(..CELLS * CELL)?;
             next = words[0].load(Ordering::SeqCst);
             Some((reference, words))
         })
@@ -223,7 +224,9 @@ impl Listeners {
             .blocks()
             .fold((0, None), |(count, _), (_, words)| (count + 1, Some(words)));
         if count >= MAX_BLOCKS {
-            return Err(HeapError::Corrupt("the listeners of a channel make a circle"));
+            return Err(HeapError::Corrupt(
+                "the listeners of a channel make a circle",
+            ));
         }
         let link = last.map_or(&self.first, |words: &'static [AtomicU64]| &words[0]);
         let _second_one_is_freed = block.attach(channel, |reference| {
@@ -233,7 +236,9 @@ impl Listeners {
         // A link that names no block would make us allocate for ever.
         match BlockRef::from_bits(link.load(Ordering::SeqCst)).map(Block::peek) {
             Some(Ok(_)) => Ok(()),
-            _ => Err(HeapError::Corrupt("the listeners of a channel cannot be read")),
+            _ => Err(HeapError::Corrupt(
+                "the listeners of a channel cannot be read",
+            )),
         }
     }
 }
@@ -245,7 +250,11 @@ fn take(cell: &'static [AtomicU64], bit: u32) -> Option<Seat> {
         && cell[0]
             .compare_exchange(word, mine, Ordering::SeqCst, Ordering::SeqCst)
             .is_ok();
-    taken.then(|| Seat { cell, bit, owner: me() })
+    taken.then(|| Seat {
+        cell,
+        bit,
+        owner: me(),
+    })
 }
 
 /// Changes a cell that is its owner's.
@@ -257,7 +266,7 @@ fn change(seat: &Seat, to: impl Fn(u64) -> u64) {
 }
 
 /// Rings one listener if it is armed. `false`: it should have been, and could not.
-fn ring_cell(cell: &[AtomicU64], ringer: &mut Ringer) -> bool {
+fn ring_cell(cell: &[AtomicU64]) -> bool {
     let mut word = cell[0].load(Ordering::SeqCst);
     loop {
         match state(word) {
@@ -278,7 +287,7 @@ fn ring_cell(cell: &[AtomicU64], ringer: &mut Ringer) -> bool {
         for (half, at) in name.chunks_exact_mut(8).zip(&cell[1..]) {
             half.copy_from_slice(&at.load(Ordering::SeqCst).to_ne_bytes());
         }
-        if ringer.ring(name) == Rung::Failed {
+        if ring(name) == Rung::Failed {
             return false;
         }
         let notified = with_state(word, NOTIFIED);
@@ -287,5 +296,127 @@ fn ring_cell(cell: &[AtomicU64], ringer: &mut Ringer) -> bool {
             Ok(_) => return true,
             Err(now) => word = now,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::doorbell::{Doorbell, readable};
+    use crate::{Plain, Queue};
+    use std::os::fd::AsFd;
+    use std::time::Instant;
+
+    struct Bench {
+        queue: Queue<u64, Plain>,
+        bell: Doorbell,
+        seat: Seat,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let queue = Queue::unbounded().expect("queue");
+            let bell = Doorbell::new().expect("bell");
+            let seat = queue
+                .shared
+                .channel
+                .listeners()
+                .claim(queue.shared.container(), bell.name())
+                .expect("claim");
+            Self { queue, bell, seat }
+        }
+
+        fn listeners(&self) -> &Listeners {
+            self.queue.shared.channel.listeners()
+        }
+
+        fn rung(&self) -> bool {
+            !readable(&[self.bell.as_fd()], Some(Instant::now()))
+                .expect("poll")
+                .is_empty()
+        }
+
+        fn state(&self) -> u64 {
+            state(self.seat.cell[0].load(Ordering::SeqCst))
+        }
+
+        fn set_state(&self, to: u64) {
+            change(&self.seat, |word| with_state(word, to));
+        }
+    }
+
+    #[test]
+    fn a_busy_channel_goes_back_to_one_load() {
+        let bench = Bench::new();
+        assert!(!bench.listeners().any());
+        bench.listeners().arm(&bench.seat);
+        assert!(bench.listeners().any());
+        bench.queue.put(1).expect("put");
+        assert!(bench.rung() && bench.state() == NOTIFIED);
+        assert!(!bench.listeners().any());
+        bench.bell.drain();
+        bench.queue.put(2).expect("put");
+        assert!(!bench.rung(), "not armed");
+        bench.listeners().release(&bench.seat);
+    }
+
+    #[test]
+    fn whoever_comes_after_a_ringer_that_died_before_its_ring_rings() {
+        let bench = Bench::new();
+        bench.listeners().arm(&bench.seat);
+        bench.set_state(PENDING);
+        bench.queue.put(1).expect("put");
+        assert!(bench.rung() && bench.state() == NOTIFIED);
+    }
+
+    #[test]
+    fn a_ringer_that_died_while_clearing_is_made_good_for_by_the_reaper() {
+        let bench = Bench::new();
+        let dead = Owner::new(1000, 77);
+        bench.listeners().arm(&bench.seat);
+        bench.listeners().armed.store(0, Ordering::SeqCst);
+        bench.listeners().reap(dead, || false);
+        assert!(!bench.rung() && bench.listeners().any());
+        bench.listeners().armed.store(0, Ordering::SeqCst);
+        bench.listeners().reap(dead, || true);
+        assert!(bench.rung());
+    }
+
+    #[test]
+    fn a_slow_ringer_of_an_earlier_arming_does_not_spoil_a_later_one() {
+        let bench = Bench::new();
+        bench.listeners().arm(&bench.seat);
+        let early = bench.seat.cell[0].load(Ordering::SeqCst);
+        bench.listeners().arm(&bench.seat);
+        bench.set_state(PENDING);
+        let late = with_state(early, NOTIFIED);
+        let swapped = bench.seat.cell[0].compare_exchange(
+            with_state(early, PENDING),
+            late,
+            Ordering::SeqCst,
+            Ordering::SeqCst,
+        );
+        assert!(swapped.is_err() && bench.state() == PENDING);
+    }
+
+    #[test]
+    fn the_places_of_the_dead_are_free_again() {
+        let bench = Bench::new();
+        let word = &bench.seat.cell[0];
+        let dead = Owner::new(1000, 77);
+        word.store(pack(dead.to_word(), ARMED, 5), Ordering::SeqCst);
+        bench.listeners().arm(&bench.seat);
+        assert_eq!(
+            word.load(Ordering::SeqCst),
+            pack(dead.to_word(), ARMED, 5),
+            "not ours"
+        );
+        bench.listeners().reap(dead, || false);
+        assert_eq!(owner(word.load(Ordering::SeqCst)), None);
+        let again = bench
+            .listeners()
+            .claim(bench.queue.shared.container(), bench.bell.name())
+            .expect("claim");
+        assert_eq!(again.bit, bench.seat.bit);
     }
 }

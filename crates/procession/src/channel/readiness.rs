@@ -101,7 +101,8 @@ impl Watched {
 ///
 /// # tokio::runtime::Builder::new_current_thread().enable_io().build()?.block_on(async {
 /// let queue = Queue::unbounded()?;
-/// let ready = AsyncFd::with_interest(queue.readiness()?, Interest::READABLE)?;
+/// // SAFETY: a Readiness keeps its descriptor, and the same one, for as long as it lives.
+/// let ready = unsafe { AsyncFd::register_with_interest(queue.readiness()?, Interest::READABLE)? };
 /// queue.put(7)?;
 /// assert_eq!(get(&queue, &ready).await?, 7);
 /// # Ok::<(), Box<dyn std::error::Error>>(())

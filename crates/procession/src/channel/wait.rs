@@ -224,12 +224,17 @@ impl<'a> Watch<'a> {
     }
 
     fn has_ready_channel(&self) -> bool {
-        self.channels.iter().any(|(_, channel, _)| channel.is_ready())
+        self.channels
+            .iter()
+            .any(|(_, channel, _)| channel.is_ready())
     }
 
     /// What is ready now. Without descriptors in the list there is no system call.
     fn look(&self) -> Result<Vec<usize>, HeapError> {
-        let channels = self.channels.iter().filter(|(_, channel, _)| channel.is_ready());
+        let channels = self
+            .channels
+            .iter()
+            .filter(|(_, channel, _)| channel.is_ready());
         let mut ready: Vec<_> = channels.map(|(number, ..)| *number).collect();
         if !self.fds.is_empty() {
             let fds = doorbell::readable(&self.fds, Some(Instant::now())).map_err(failed)?;
@@ -272,7 +277,10 @@ impl<'a> Watch<'a> {
             }
             let mut until = Instant::now() + slice;
             until = deadline.map_or(until, |at| until.min(at));
-            if doorbell::readable(&polled, Some(until)).map_err(failed)?.is_empty() {
+            if doorbell::readable(&polled, Some(until))
+                .map_err(failed)?
+                .is_empty()
+            {
                 patrol();
                 slice = (slice * 2).min(LAST_SLICE);
             }

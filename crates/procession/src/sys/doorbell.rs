@@ -4,10 +4,13 @@
 //! shared memory rings by one `sendto`. The name is 16 random bytes, vanishes with the socket, and belongs to the network namespace; a ringer in another one is
 //! refused. Strangers who find it in `/proc/net/unix` can cause a look for nothing, never more: what a bell says is "look", not "there is".
 //!
-//! The ringer's socket lives for one ringing (socket, sendto and close take about 1.5 us, a wake-up of the sleeper many times that). A kept one would be a
-//! descriptor for merely using a queue, would be shared by forked children and closed by programs that close all descriptors, and its send buffer, charged for
-//! every unread datagram *anywhere*, would one day be full though the receiver's is not: a lost ring.
-#![expect(unsafe_code, reason = "replaces a descriptor behind a shared reference")]
+//! A process rings with one socket, made for its first ring and kept (making and closing one takes longer than ringing). Its send buffer is charged
+//! for every unread ring *anywhere*, so it can be full though the receiver's is not, and programs that close all descriptors close it too: where it fails, a
+//! socket made for this one ring tells.
+#![expect(
+    unsafe_code,
+    reason = "replaces a descriptor behind a shared reference"
+)]
 //!
 //! # Safety
 //! The only unsafe thing is naming a descriptor twice for `dup3`, see [`replace`].
@@ -15,14 +18,15 @@
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::{DupFlags, Errno};
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, recv, sendto,
-    socket_with,
+    AddressFamily, RecvFlags, SendFlags, SocketAddrUnix, SocketFlags, SocketType, bind, recv,
+    sendto, socket_with,
 };
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Name of a bell: the abstract address without its leading zero byte.
@@ -86,39 +90,33 @@ pub(crate) enum Rung {
     Failed,
 }
 
-/// Rings bells with one socket, made for the first.
-#[derive(Debug, Default)]
-pub(crate) struct Ringer {
-    socket: Option<OwnedFd>,
+/// The socket that this process (and those forked from it) rings with. Made for the first ring.
+static RINGING: OnceLock<OwnedFd> = OnceLock::new();
+
+/// Rings the bell of that name.
+pub(crate) fn ring(name: Name) -> Rung {
+    let Ok(address) = SocketAddrUnix::new_abstract_name(&name) else {
+        return Rung::Failed;
+    };
+    let kept = match RINGING.get() {
+        Some(socket) => Ok(socket),
+        None => datagram_socket().map(|socket| RINGING.get_or_init(|| socket)),
+    };
+    match kept.and_then(|socket| send(socket, &address)) {
+        Ok(()) => Rung::Yes,
+        Err(Errno::CONNREFUSED | Errno::NOENT) => Rung::Nobody,
+        // Full: whose buffer is it? From a fresh socket it can only be the receiver's. Anything else: the program has closed our descriptor
+        // (one that closes all when it becomes a daemon), and it may be somebody else's by now, so it is left alone.
+        Err(_) => datagram_socket().map_or(Rung::Failed, |socket| said(send(&socket, &address))),
+    }
 }
 
-impl Ringer {
-    pub(crate) fn ring(&mut self, name: Name) -> Rung {
-        let Ok(address) = SocketAddrUnix::new_abstract_name(&name) else {
-            return Rung::Failed;
-        };
-        let fresh = self.socket.is_none();
-        match self.send(&address) {
-            // Our own send buffer may be what is full; with a fresh socket it can only be the receiver's, and then it is readable.
-            Err(Errno::AGAIN | Errno::NOBUFS) if !fresh => {
-                self.socket = None;
-                said(self.send(&address))
-            }
-            result => said(result),
-        }
-    }
-
-    fn send(&mut self, address: &SocketAddrUnix) -> Result<(), Errno> {
-        let socket = match self.socket.take() {
-            Some(socket) => socket,
-            None => datagram_socket()?,
-        };
-        let socket = self.socket.insert(socket);
-        loop {
-            match sendto(&*socket, &[1], SendFlags::DONTWAIT | SendFlags::NOSIGNAL, address) {
-                Err(Errno::INTR) => {}
-                result => return result.map(|_| ()),
-            }
+fn send(socket: &OwnedFd, address: &SocketAddrUnix) -> Result<(), Errno> {
+    let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
+    loop {
+        match sendto(socket, &[1], flags, address) {
+            Err(Errno::INTR) => {}
+            result => return result.map(|_| ()),
         }
     }
 }
@@ -148,11 +146,19 @@ impl Alarm {
             TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
         )?;
         let period = timespec(period);
-        let spec = Itimerspec { it_interval: period, it_value: period };
+        let spec = Itimerspec {
+            it_interval: period,
+            it_value: period,
+        };
         timerfd_settime(&timer, TimerfdTimerFlags::empty(), &spec)?;
         let both = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         for fd in [bell.as_fd(), timer.as_fd()] {
-            epoll::add(&both, fd, epoll::EventData::new_u64(0), epoll::EventFlags::IN)?;
+            epoll::add(
+                &both,
+                fd,
+                epoll::EventData::new_u64(0),
+                epoll::EventFlags::IN,
+            )?;
         }
         Ok(Self { both, timer, bell })
     }
@@ -199,8 +205,14 @@ fn timespec(duration: Duration) -> Timespec {
 }
 
 /// Which of `fds` are readable (or broken), waiting until `until`; none if a signal came.
-pub(crate) fn readable(fds: &[BorrowedFd<'_>], until: Option<Instant>) -> Result<Vec<usize>, Errno> {
-    let mut polled: Vec<_> = fds.iter().map(|fd| PollFd::new(fd, PollFlags::IN)).collect();
+pub(crate) fn readable(
+    fds: &[BorrowedFd<'_>],
+    until: Option<Instant>,
+) -> Result<Vec<usize>, Errno> {
+    let mut polled: Vec<_> = fds
+        .iter()
+        .map(|fd| PollFd::new(fd, PollFlags::IN))
+        .collect();
     let left = until.map(|at| timespec(at.saturating_duration_since(Instant::now())));
     match poll(&mut polled, left.as_ref()) {
         Ok(0) | Err(Errno::INTR) => Ok(Vec::new()),
@@ -214,7 +226,10 @@ pub(crate) fn readable(fds: &[BorrowedFd<'_>], until: Option<Instant>) -> Result
 /// A copy of a descriptor of another process, if the system lets us look into that one.
 pub(crate) fn fetch(pid: u32, number: i32) -> Result<OwnedFd, Errno> {
     use rustix::process::{PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw).ok_or(Errno::SRCH)?;
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw)
+        .ok_or(Errno::SRCH)?;
     let process = pidfd_open(pid, PidfdFlags::empty())?;
     pidfd_getfd(&process, number, PidfdGetfdFlags::empty())
 }
@@ -224,16 +239,17 @@ mod tests {
     use super::*;
 
     fn is_readable(fd: &impl AsFd) -> bool {
-        !readable(&[fd.as_fd()], Some(Instant::now())).expect("poll").is_empty()
+        !readable(&[fd.as_fd()], Some(Instant::now()))
+            .expect("poll")
+            .is_empty()
     }
 
     #[test]
     fn rings_until_drained() {
         let bell = Doorbell::new().expect("bell");
         assert!(!is_readable(&bell));
-        let mut ringer = Ringer::default();
         for _ in 0..1000 {
-            assert_eq!(ringer.ring(bell.name()), Rung::Yes, "a full buffer is a ring too");
+            assert_eq!(ring(bell.name()), Rung::Yes, "a full buffer is a ring too");
         }
         assert!(is_readable(&bell));
         bell.drain();
@@ -243,9 +259,8 @@ mod tests {
     #[test]
     fn many_bells_at_once_are_all_rung() {
         let bells: Vec<_> = (0..600).map(|_| Doorbell::new().expect("bell")).collect();
-        let mut ringer = Ringer::default();
         for bell in &bells {
-            assert_eq!(ringer.ring(bell.name()), Rung::Yes);
+            assert_eq!(ring(bell.name()), Rung::Yes);
         }
         assert!(bells.iter().all(is_readable));
     }
@@ -253,7 +268,7 @@ mod tests {
     #[test]
     fn a_bell_that_is_gone_is_nobody() {
         let name = Doorbell::new().expect("bell").name();
-        assert_eq!(Ringer::default().ring(name), Rung::Nobody);
+        assert_eq!(ring(name), Rung::Nobody);
     }
 
     #[test]
@@ -266,8 +281,8 @@ mod tests {
             .renew(Alarm::new(Duration::from_secs(1000)).expect("alarm"))
             .expect("renew");
         assert!(!is_readable(&alarm));
-        assert_eq!(Ringer::default().ring(old), Rung::Nobody);
-        assert_eq!(Ringer::default().ring(name), Rung::Yes);
+        assert_eq!(ring(old), Rung::Nobody);
+        assert_eq!(ring(name), Rung::Yes);
         assert!(is_readable(&alarm));
         assert!(!alarm.drain());
         assert!(!is_readable(&alarm));

@@ -18,7 +18,10 @@ fn batches_keep_the_order() {
             next += 1;
         }
     }
-    assert_eq!(queue.try_get_many(1).expect_err("empty").error, GetError::Empty);
+    assert_eq!(
+        queue.try_get_many(1).expect_err("empty").error,
+        GetError::Empty
+    );
     assert_eq!(queue.try_get_many(0), Ok(vec![]));
 }
 
@@ -26,14 +29,19 @@ fn batches_keep_the_order() {
 fn large_items_and_handles_mix_with_small_ones() {
     let queue = Queue::<(Vec<u8>, Option<Queue<u8>>)>::unbounded().expect("queue");
     let make = |i: usize| {
-        let inner = (i % 7 == 0).then(|| Queue::unbounded().expect("queue"));
-        (vec![i as u8; if i % 5 == 0 { 20_000 } else { i }], inner)
+        let inner = i
+            .is_multiple_of(7)
+            .then(|| Queue::unbounded().expect("queue"));
+        (
+            vec![i as u8; if i.is_multiple_of(5) { 20_000 } else { i }],
+            inner,
+        )
     };
     queue.put_many((0..300).map(make)).expect("put");
     let got = queue.get_many(1000).expect("get");
     assert_eq!(got.len(), 300);
     for (i, (bytes, inner)) in got.iter().enumerate() {
-        assert_eq!((bytes, inner.is_some()), (&make(i).0, i % 7 == 0));
+        assert_eq!((bytes, inner.is_some()), (&make(i).0, i.is_multiple_of(7)));
     }
 }
 
@@ -45,7 +53,10 @@ fn what_was_not_put_comes_back() {
     let error = queue.put_many(words()).expect_err("closed");
     assert_eq!((error.put, error.rest), (0, words().to_vec()));
     assert_eq!(error.error, PutError::Closed(()));
-    assert_eq!(queue.get_many(5).expect_err("closed").error, GetError::Closed);
+    assert_eq!(
+        queue.get_many(5).expect_err("closed").error,
+        GetError::Closed
+    );
     let full = Queue::<u32>::new(2).expect("queue");
     let closer = full.clone();
     let thread = std::thread::spawn(move || {
@@ -85,7 +96,13 @@ fn nothing_is_lost_or_doubled_between_two_producers_and_two_consumers() {
     let queue = Queue::<u64, Plain>::new(500).expect("queue");
     let sums = Queue::<(u64, u64)>::unbounded().expect("queue");
     let producers: Vec<_> = (0..2_u64)
-        .map(|p| fork(|| queue.put_many((0..EACH).map(|i| (p << 32) | i)).expect("put")))
+        .map(|p| {
+            fork(|| {
+                queue
+                    .put_many((0..EACH).map(|i| (p << 32) | i))
+                    .expect("put")
+            })
+        })
         .collect();
     let consumers: Vec<_> = (0..2)
         .map(|_| {

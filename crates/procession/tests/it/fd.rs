@@ -14,11 +14,14 @@ fn a_socket_reaches_a_child() {
         write!(socket, "hello {number}").expect("write");
     });
     let (mut ours, theirs) = UnixStream::pair().expect("pair");
-    queue.put((7, Fd::from(OwnedFd::from(theirs)))).expect("put");
+    queue
+        .put((7, Fd::from(OwnedFd::from(theirs))))
+        .expect("put");
     assert_eq!(child.join(), 0);
     Fd::release_sent();
     let mut text = String::new();
-    ours.read_to_string(&mut text).expect("end of file after release");
+    ours.read_to_string(&mut text)
+        .expect("end of file after release");
     assert_eq!(text, "hello 7");
 }
 
@@ -58,7 +61,10 @@ fn a_dead_sender_is_named() {
     let GetError::Decode(cause) = error else {
         panic!("{error}")
     };
-    assert!(cause.to_string().contains(&format!("process {pid} ")), "{cause}");
+    assert!(
+        cause.to_string().contains(&format!("process {pid} ")),
+        "{cause}"
+    );
 }
 
 #[test]
@@ -69,4 +75,34 @@ fn a_message_that_is_dropped_releases_the_descriptor() {
     drop(queue);
     Fd::release_sent();
     assert_eq!(ours.read(&mut [0; 8]).expect("end of file"), 0);
+}
+
+#[test]
+#[expect(unsafe_code, reason = "setuid")]
+fn a_receiver_that_may_not_look_into_the_sender_is_told_what_to_do() {
+    // SAFETY: asks for a number.
+    if unsafe { libc::geteuid() } != 0 {
+        return;
+    }
+    let (queue, said) = (
+        Queue::<Fd>::unbounded().expect("queue"),
+        Queue::<String>::unbounded().expect("queue"),
+    );
+    let child = fork(|| {
+        // SAFETY: the raw call changes this thread, the only one of the child.
+        assert_eq!(unsafe { libc::syscall(libc::SYS_setuid, 65534) }, 0);
+        let error = queue.get().expect_err("not permitted");
+        let GetError::Decode(cause) = error else {
+            panic!("{error}")
+        };
+        said.put(cause.to_string()).expect("put");
+    });
+    let (_reading, writing) = std::io::pipe().expect("pipe");
+    queue.put(OwnedFd::from(writing).into()).expect("put");
+    let text = said.get().expect("text");
+    assert!(
+        text.contains("not permitted to copy file descriptor") && text.contains("ptrace_scope"),
+        "{text}"
+    );
+    assert_eq!(child.join(), 0);
 }

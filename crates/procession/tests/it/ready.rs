@@ -77,7 +77,9 @@ fn several_listeners_are_all_told_and_places_are_used_again() {
     let queue = Queue::<u64, Plain>::unbounded().expect("queue");
     for _ in 0..3 {
         // More than one block of places.
-        let all: Vec<_> = (0..70).map(|_| queue.readiness().expect("readiness")).collect();
+        let all: Vec<_> = (0..70)
+            .map(|_| queue.readiness().expect("readiness"))
+            .collect();
         for readiness in &all {
             readiness.arm().expect("arm");
         }
@@ -119,7 +121,10 @@ fn no_ring_is_lost_between_two_processes() {
         slow += u32::from(sent.elapsed() > Duration::from_millis(150));
     }
     assert_eq!(child.join(), 0);
-    println!("{:?} per round, {slow} slow", start.elapsed() / ROUNDS as u32);
+    println!(
+        "{:?} per round, {slow} slow",
+        start.elapsed() / ROUNDS as u32
+    );
     assert!(slow < 20, "{slow} rounds took as long as a lost ring");
 }
 
@@ -233,6 +238,7 @@ fn edge_triggered_epoll_sees_every_arrival() {
 }
 
 #[test]
+#[expect(unsafe_code, reason = "AsyncFd wants a promise")]
 fn tokio_awaits_a_queue() {
     use tokio::io::{Interest, unix::AsyncFd};
     const COUNT: u64 = 5_000;
@@ -252,7 +258,9 @@ fn tokio_awaits_a_queue() {
     });
     runtime.block_on(async {
         let readiness = queue.readiness().expect("readiness");
-        let ready = AsyncFd::with_interest(readiness, Interest::READABLE).expect("register");
+        // SAFETY: a Readiness keeps its descriptor, and the same one, for as long as it lives.
+        let ready = unsafe { AsyncFd::register_with_interest(readiness, Interest::READABLE) }
+            .expect("register");
         let mut next = 0;
         while next < COUNT {
             match queue.try_get() {
@@ -270,4 +278,41 @@ fn tokio_awaits_a_queue() {
         }
     });
     assert_eq!(child.join(), 0);
+}
+
+#[test]
+fn items_of_killed_senders_are_never_forgotten() {
+    let queue = Queue::<u64, Plain>::unbounded().expect("queue");
+    let readiness = queue.readiness().expect("readiness");
+    let mut random = 12345_u64;
+    for _ in 0..100 {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        let child = fork(|| (0..u64::MAX).for_each(|i| queue.put(i).expect("put")));
+        let until = Instant::now() + Duration::from_micros(300 + (random >> 32) % 3000);
+        let mut next = 0;
+        while Instant::now() < until {
+            match queue.try_get() {
+                Ok(item) => {
+                    assert_eq!(item, next);
+                    next += 1;
+                }
+                Err(_) => {
+                    readiness.arm().expect("arm");
+                    polled(&readiness, Some(Duration::from_micros(100)));
+                }
+            }
+        }
+        child.kill();
+        child.join();
+        while !queue.is_empty() {
+            assert!(
+                polled(&readiness, Some(Duration::from_secs(20))),
+                "readable"
+            );
+            assert_eq!(queue.try_get(), Ok(next));
+            next += 1;
+        }
+    }
 }

@@ -25,7 +25,10 @@ fn all_that_are_ready_are_named() {
     three.close();
     let (reading, writing) = std::io::pipe().expect("pipe");
     drop(writing);
-    assert_eq!(wait(&[&one, &two, &reading, &three], None), Ok(vec![0, 2, 3]));
+    assert_eq!(
+        wait(&[&one, &two, &reading, &three], None),
+        Ok(vec![0, 2, 3])
+    );
     assert_eq!(wait(&[&two, &two], Duration::ZERO), Ok(vec![]));
 }
 
@@ -51,7 +54,11 @@ fn another_process_wakes_whoever_waits() {
         }
         go.put(i).expect("put");
         assert_eq!(select.wait(None), Ok(vec![(i % 2) as usize]));
-        let got = if i % 2 == 0 { one.get().ok() } else { receiver.recv().ok() };
+        let got = if i % 2 == 0 {
+            one.get().ok()
+        } else {
+            receiver.recv().ok()
+        };
         assert_eq!(got, Some(i));
     }
     assert_eq!(child.join(), 0);
@@ -68,7 +75,10 @@ fn a_process_that_ends_is_ready_and_so_is_what_it_breaks() {
     drop(sender);
     let pid = Pid::from_raw(child.pid()).expect("pid");
     let sentinel = pidfd_open(pid, PidfdFlags::empty()).expect("pidfd");
-    assert_eq!(wait(&[&idle, &sentinel], Duration::from_millis(5)), Ok(vec![]));
+    assert_eq!(
+        wait(&[&idle, &sentinel], Duration::from_millis(5)),
+        Ok(vec![])
+    );
     child.kill();
     assert_eq!(wait(&[&idle, &sentinel], None), Ok(vec![1]));
     assert_eq!(wait(&[&idle, &receiver], None), Ok(vec![1]));
