@@ -293,7 +293,11 @@ fn items_of_killed_senders_are_never_forgotten() {
             .wrapping_mul(6_364_136_223_846_793_005)
             .wrapping_add(1);
         let child = fork(|| (0..u64::MAX).for_each(|i| queue.put(i).expect("put")));
-        let until = Instant::now() + Duration::from_micros(300 + (random >> 32) % 3000);
+        // Not killed before it is up: the place reserved for it would stay reserved.
+        while queue.is_empty() {
+            std::thread::yield_now();
+        }
+        let until = Instant::now() + Duration::from_micros((random >> 32) % 3000);
         let mut next = 0;
         while Instant::now() < until {
             match queue.try_get() {
