@@ -59,4 +59,5 @@ kinds! {
     SharedMemory = 14, "SharedMemory", crate::value::SharedBytes;
     ShareableList = 15, "ShareableList", crate::value::SharedList;
     Process = 20, "Process", crate::process::SharedProcess;
+    Fd = 21, "Fd", crate::channel::SharedFd;
 }

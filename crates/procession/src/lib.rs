@@ -22,8 +22,9 @@ mod value;
 
 #[cfg(not(procession_loom))]
 pub use channel::{
-    Buffer, Codec, Connection, DecodeError, EncodeError, GetError, JoinableQueue, Pipe, Plain,
-    PutError, Queue, Raw, RecvError, SendError, Serde, SimpleQueue, TooManyDone,
+    Buffer, Codec, Connection, DecodeError, EncodeError, Fd, GetError, GetManyError, JoinableQueue,
+    Pipe, Plain, PutError, PutManyError, Queue, Raw, Readiness, RecvError, Select, SendError,
+    Serde, SimpleQueue, TooManyDone, Waitable, wait,
 };
 #[cfg(not(procession_loom))]
 pub use error::Error;

@@ -6,6 +6,7 @@
 use super::buffer::Buffer;
 use super::core::{Delivery, INLINE_MAX, Parcel, Sink};
 use crate::heap::{Block, HeapError, Hold, MAX_HANDLES, envelope_count, fill_envelope, list_len};
+use sealed::Content;
 use serde::{Serialize, de::DeserializeOwned};
 use std::cell::{Cell, RefCell};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
@@ -51,15 +52,32 @@ pub trait Codec<T>: sealed::Sealed {
         send: impl FnOnce(&mut sealed::Out<'_>) -> Result<(), E>,
     ) -> Result<(), (E, T)>;
 
+    /// Unpacks a message that was taken.
+    #[doc(hidden)]
+    fn unpack(message: sealed::Message<'_>) -> Result<T, DecodeError>;
+
     /// Takes a message from `source` and unpacks it.
     #[doc(hidden)]
     fn receive<E: From<DecodeError> + From<sealed::Fault>>(
         source: sealed::Source<'_>,
-    ) -> Result<T, E>;
+    ) -> Result<T, E> {
+        with_scratch(|bytes| {
+            let mut sink = Gather {
+                bytes,
+                delivery: None,
+            };
+            source.take(&mut sink).map_err(sealed::Fault)?;
+            let content = match sink.delivery {
+                None => Content::Inline(sink.bytes),
+                Some(delivery) => Content::Block(delivery),
+            };
+            Ok(Self::unpack(sealed::Message(content))?)
+        })
+    }
 }
 
 pub(crate) mod sealed {
-    use super::{Parcel, Sink};
+    use super::{Delivery, Parcel, Sink};
     use crate::channel::core::{Channel, GetFault};
     use crate::heap::Container;
     use crate::sync::raw::Deadline;
@@ -72,6 +90,16 @@ pub(crate) mod sealed {
     /// A parcel on its way in.
     #[derive(Debug)]
     pub struct Out<'a>(pub(crate) Parcel<'a>);
+
+    /// A message that was taken.
+    #[derive(Debug)]
+    pub struct Message<'a>(pub(crate) Content<'a>);
+
+    #[derive(Debug)]
+    pub(crate) enum Content<'a> {
+        Inline(&'a [u8]),
+        Block(Delivery),
+    }
 
     /// Where to take a message from, and how long to wait for it.
     #[derive(Debug)]
@@ -119,6 +147,20 @@ thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
     /// Objects met while a message is being packed.
     static PACKING: RefCell<Option<Vec<Hold>>> = const { RefCell::new(None) };
+    /// What a handle said about why it cannot travel: postcard does not keep the text of an error.
+    static REASON: Cell<Option<String>> = const { Cell::new(None) };
+}
+
+/// Notes why a handle cannot be packed or unpacked, for the error of the whole message.
+pub(crate) fn explain(reason: impl std::fmt::Display) -> String {
+    let reason = reason.to_string();
+    REASON.set(Some(reason.clone()));
+    reason
+}
+
+/// The reason a handle gave, else what postcard says.
+fn reason(error: &postcard::Error) -> String {
+    REASON.take().unwrap_or_else(|| error.to_string())
 }
 
 /// Scratch space larger than this is not kept.
@@ -152,9 +194,10 @@ pub(crate) fn pack<T: Serialize + ?Sized>(
 ) -> Result<Vec<Hold>, EncodeError> {
     // A value that sends another message while it is being serialised must not mix the two.
     let outer = PACKING.replace(Some(Vec::new()));
+    REASON.set(None);
     let written = postcard::to_extend(value, std::mem::take(bytes));
     let holds = PACKING.replace(outer).unwrap_or_default();
-    *bytes = written.map_err(|error| EncodeError::Serialize(error.to_string()))?;
+    *bytes = written.map_err(|error| EncodeError::Serialize(reason(&error)))?;
     if holds.len() > MAX_HANDLES {
         Err(EncodeError::TooManyHandles(holds.len()))
     } else {
@@ -194,7 +237,8 @@ pub(crate) fn block_payload(block: &Block, len: u64, envelope: bool) -> Result<&
 }
 
 pub(crate) fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
-    postcard::from_bytes(bytes).map_err(|error| undecodable::<T>(bytes.len(), error.to_string()))
+    REASON.set(None);
+    postcard::from_bytes(bytes).map_err(|error| undecodable::<T>(bytes.len(), reason(&error)))
 }
 
 fn undecodable<T>(len: usize, reason: String) -> DecodeError {
@@ -226,20 +270,11 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for Serde {
         sent.map_err(|error| (error, value))
     }
 
-    fn receive<E: From<DecodeError> + From<sealed::Fault>>(
-        source: sealed::Source<'_>,
-    ) -> Result<T, E> {
-        with_scratch(|bytes| {
-            let mut sink = Gather {
-                bytes,
-                delivery: None,
-            };
-            source.take(&mut sink).map_err(sealed::Fault)?;
-            Ok(match sink.delivery {
-                None => unpack(sink.bytes)?,
-                Some(delivery) => unpack(delivery.payload()?)?,
-            })
-        })
+    fn unpack(message: sealed::Message<'_>) -> Result<T, DecodeError> {
+        match message.0 {
+            Content::Inline(bytes) => unpack(bytes),
+            Content::Block(delivery) => unpack(delivery.payload()?),
+        }
     }
 }
 
@@ -275,6 +310,19 @@ impl<T: FromBytes + IntoBytes + Immutable> Codec<T> for Plain {
         send_bytes(value.as_bytes(), send).map_err(|error| (error, value))
     }
 
+    fn unpack(message: sealed::Message<'_>) -> Result<T, DecodeError> {
+        let mut sink = Read {
+            value: None,
+            len: 0,
+            error: None,
+        };
+        match message.0 {
+            Content::Inline(bytes) => sink.take(bytes),
+            Content::Block(delivery) => sink.keep(delivery),
+        }
+        sink.into_value()
+    }
+
     #[inline]
     fn receive<E: From<DecodeError> + From<sealed::Fault>>(
         source: sealed::Source<'_>,
@@ -285,13 +333,7 @@ impl<T: FromBytes + IntoBytes + Immutable> Codec<T> for Plain {
             error: None,
         };
         source.take(&mut sink).map_err(sealed::Fault)?;
-        match sink.value {
-            Some(value) => Ok(value),
-            None => Err(sink
-                .error
-                .map_or_else(|| wrong_size::<T>(sink.len), |error| *error)
-                .into()),
-        }
+        Ok(sink.into_value()?)
     }
 }
 
@@ -336,6 +378,18 @@ struct Read<T> {
     error: Option<Box<DecodeError>>,
 }
 
+impl<T> Read<T> {
+    #[inline]
+    fn into_value(self) -> Result<T, DecodeError> {
+        match self.value {
+            Some(value) => Ok(value),
+            None => Err(self
+                .error
+                .map_or_else(|| wrong_size::<T>(self.len), |error| *error)),
+        }
+    }
+}
+
 impl<T: FromBytes> Sink for Read<T> {
     #[inline]
     fn take(&mut self, payload: &[u8]) {
@@ -375,27 +429,18 @@ impl Codec<Buffer> for Raw {
         })
     }
 
-    fn receive<E: From<DecodeError> + From<sealed::Fault>>(
-        source: sealed::Source<'_>,
-    ) -> Result<Buffer, E> {
-        with_scratch(|bytes| {
-            let mut sink = Gather {
-                bytes,
-                delivery: None,
-            };
-            source.take(&mut sink).map_err(sealed::Fault)?;
-            let copied = match sink.delivery {
-                Some(Delivery {
-                    block,
-                    len,
-                    envelope: false,
-                }) => {
-                    return Ok(Buffer::from_parts(block, len as usize));
-                }
-                Some(delivery) => Buffer::from_slice(delivery.payload()?),
-                None => Buffer::from_slice(sink.bytes),
-            };
-            Ok(copied.map_err(DecodeError::Heap)?)
-        })
+    fn unpack(message: sealed::Message<'_>) -> Result<Buffer, DecodeError> {
+        let copied = match message.0 {
+            Content::Block(Delivery {
+                block,
+                len,
+                envelope: false,
+            }) => {
+                return Ok(Buffer::from_parts(block, len as usize));
+            }
+            Content::Block(delivery) => Buffer::from_slice(delivery.payload()?),
+            Content::Inline(bytes) => Buffer::from_slice(bytes),
+        };
+        copied.map_err(DecodeError::Heap)
     }
 }

@@ -3,6 +3,7 @@
 use super::codec::{self, Codec, DecodeError, EncodeError, Serde, sealed};
 use super::core::{Channel, GetFault, Parcel, PutFault};
 use super::queue::{PutFailure, deadline_after, send};
+use super::readiness::{Readiness, Watched};
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::heap::{
     Block, BlockRef, Container, Death, Handle, HeapError, Object, Shared, fill_envelope, list_len,
@@ -21,7 +22,7 @@ const PIPE_BYTES: u32 = 64 * 1024;
 #[derive(Debug, zerocopy::FromBytes)]
 pub(crate) struct SharedPipe {
     /// `lanes[i]` carries what end `i` sends.
-    lanes: [Channel; 2],
+    pub(super) lanes: [Channel; 2],
 }
 
 impl Object for SharedPipe {
@@ -377,6 +378,22 @@ impl<S, R, C> Connection<S, R, C> {
     /// Whether there is something to receive, or end of file, within `timeout`.
     pub fn poll(&self, timeout: Duration) -> bool {
         self.in_lane().wait_items(deadline_after(timeout))
+    }
+
+    /// A file descriptor that becomes readable when there is something to receive, or end of file: for poll, epoll and event loops.
+    /// That of an end that only sends becomes readable when nobody holds the other end any more.
+    ///
+    /// # Errors
+    /// As [`Queue::readiness`](crate::Queue::readiness).
+    ///
+    /// # In Python
+    /// `Connection.fileno`
+    pub fn readiness(&self) -> Result<Readiness, HeapError> {
+        Readiness::new(Watched::Pipe(self.pipe.clone(), 1 - self.end.side()))
+    }
+
+    pub(super) fn watched(&self) -> (&Channel, Container) {
+        (self.in_lane(), self.pipe.container())
     }
 
     /// Messages in flight towards this end.

@@ -17,6 +17,7 @@
 //!
 //! Scenario "redelivery": a consumer that dies before its store of `head` has taken nothing; the next one gets the message.
 
+use super::listeners::Listeners;
 use super::ring::{Commit, Found, Segment, Tag};
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::family::Waiter;
@@ -51,7 +52,8 @@ pub(crate) struct Channel {
     first: AtomicU64,
     items_bell: RawBell,
     room_bell: RawBell,
-    idle: [AtomicU64; 3],
+    listeners: Listeners,
+    idle: [AtomicU64; 1],
 
     // Producers' line, under P.
     tail: AtomicU64,
@@ -183,6 +185,25 @@ impl Channel {
         let port = Waiter::new();
         self.items_bell.ring_all(&port);
         self.room_bell.ring_all(&port);
+        self.tell_listeners();
+    }
+
+    /// Whether a taker would not have to wait: there is an item, or there will never be one.
+    #[inline]
+    pub(crate) fn is_ready(&self) -> bool {
+        self.has_items() || self.is_closed()
+    }
+
+    pub(crate) fn listeners(&self) -> &Listeners {
+        &self.listeners
+    }
+
+    /// After a change and its fence: rings those who wait through a file descriptor. The line is that of the bell, just read.
+    #[inline]
+    fn tell_listeners(&self) {
+        if self.listeners.any() {
+            self.listeners.notify();
+        }
     }
 
     /// Puts one parcel without waiting. On failure a block is still in `parcel`.
@@ -193,6 +214,7 @@ impl Channel {
             Parcel::Block { .. } => self.try_put_block(me, parcel)?,
         }
         self.items_bell.ring(&ShortWait, 1);
+        self.tell_listeners();
         Ok(())
     }
 
@@ -299,6 +321,202 @@ impl Channel {
             }
             late = self.items_bell.sleep(&waiter, deadline, ready) == Slept::TimedOut;
         }
+    }
+
+    /// Puts as many payloads of a batch as there is room for, from number `from` on, under one lock and with one commit; waits for
+    /// room for the first until `deadline`. Returns how many.
+    pub(crate) fn put_batch(
+        &self,
+        me: Container,
+        batch: &Batch,
+        from: usize,
+        deadline: Deadline,
+    ) -> Result<usize, PutFault> {
+        let waiter = Waiter::new();
+        let (mut turn, mut late) = (0, false);
+        loop {
+            let head = self.head.load(Ordering::SeqCst);
+            match self.try_put_batch(me, batch, from) {
+                Err(PutFault::Full) => {}
+                result => return result,
+            }
+            if late {
+                return Err(PutFault::TimedOut);
+            }
+            let moved = || {
+                self.head.load(Ordering::SeqCst) != head || self.flags.load(Ordering::SeqCst) != 0
+            };
+            while waiter.spin(turn) && !moved() {
+                turn += 1;
+            }
+            if !moved() {
+                late = self.room_bell.sleep(&waiter, deadline, moved) == Slept::TimedOut;
+            }
+        }
+    }
+
+    /// As [`Channel::put_batch`], without waiting.
+    pub(crate) fn try_put_batch(
+        &self,
+        me: Container,
+        batch: &Batch,
+        from: usize,
+    ) -> Result<usize, PutFault> {
+        loop {
+            let guard = self.lock(&self.producers);
+            let start = Commit::load(&self.tail, Ordering::Relaxed);
+            let (mut tail, mut crowded) = (start, None);
+            for payload in batch.iter_from(from) {
+                match self.place_under_lock(tail, payload) {
+                    Ok(next) => tail = next,
+                    Err(why) => {
+                        crowded = Some(why);
+                        break;
+                    }
+                }
+            }
+            let placed = tail.items.wrapping_sub(start.items);
+            if placed != 0 {
+                // The one store that makes the whole batch visible.
+                self.tail.store(tail.to_word(), Ordering::Release);
+            }
+            drop(guard);
+            match crowded {
+                _ if placed != 0 => {
+                    self.items_bell.ring(&ShortWait, placed);
+                    self.tell_listeners();
+                    return Ok(placed as usize);
+                }
+                None => return Ok(0),
+                Some(Crowded::Fault(fault)) => return Err(fault),
+                Some(Crowded::NeedSegment { base, capacity }) => self.grow(me, base, capacity)?,
+            }
+        }
+    }
+
+    /// Writes a record behind `tail`, which nobody sees yet. Under P.
+    fn place_under_lock(&self, tail: Commit, payload: &[u8]) -> Result<Commit, Crowded> {
+        match self.flags.load(Ordering::Relaxed) {
+            0 => {}
+            flags if flags & CLOSED != 0 => return Err(Crowded::Fault(PutFault::Closed)),
+            _ => return Err(Crowded::Fault(PutFault::NoReader)),
+        }
+        self.check_bound(tail)?;
+        let size = Segment::record_size(payload.len() as u32);
+        let Some(segment) = self.last_segment()? else {
+            return Err(self.need_segment(tail, size, 0));
+        };
+        let seen = Commit::load(&self.head_seen, Ordering::Relaxed);
+        if segment.room(tail.bytes, seen.bytes, size).is_none() {
+            let head = self.see_head();
+            if segment.room(tail.bytes, head.bytes, size).is_none() {
+                return Err(self.crowded(tail, head, size, segment.capacity()));
+            }
+        }
+        Ok(Commit {
+            items: tail.items.wrapping_add(1),
+            bytes: segment.write(tail.bytes, Tag::Inline, payload),
+        })
+    }
+
+    /// Takes up to `max` items under one lock and with one commit: either inline ones, which are added to `into`, or one block.
+    /// Waits for the first until `deadline`.
+    pub(crate) fn get_batch(
+        &self,
+        me: Container,
+        max: usize,
+        into: &mut Batch,
+        deadline: Deadline,
+    ) -> Result<(), GetFault> {
+        let waiter = Waiter::new();
+        let (mut turn, mut late) = (0, false);
+        loop {
+            let ready = || self.is_ready();
+            while !ready() && waiter.spin(turn) {
+                turn += 1;
+            }
+            match self.try_get_batch(me, max, into) {
+                Err(GetFault::Empty) if late => return Err(GetFault::TimedOut),
+                Err(GetFault::Empty) => {}
+                result => return result,
+            }
+            late = self.items_bell.sleep(&waiter, deadline, ready) == Slept::TimedOut;
+        }
+    }
+
+    /// As [`Channel::get_batch`], without waiting.
+    pub(crate) fn try_get_batch(
+        &self,
+        me: Container,
+        max: usize,
+        into: &mut Batch,
+    ) -> Result<(), GetFault> {
+        let mut retired = None;
+        let before = into.len();
+        let guard = self.lock(&self.consumers);
+        let result = self.take_batch_under_lock(me, max, into, &mut retired);
+        drop(guard);
+        drop(retired);
+        if result.is_ok() {
+            let taken = (into.len() - before).max(1);
+            self.room_bell
+                .ring(&ShortWait, u32::try_from(taken).unwrap_or(u32::MAX));
+            if self.items_bell.has_sleepers() && self.has_items() {
+                self.items_bell.ring(&ShortWait, 1);
+            }
+        }
+        result
+    }
+
+    fn take_batch_under_lock(
+        &self,
+        me: Container,
+        max: usize,
+        into: &mut Batch,
+        retired: &mut Option<Block>,
+    ) -> Result<(), GetFault> {
+        let head = Commit::load(&self.head, Ordering::Relaxed);
+        let tail = Commit::load(&self.tail, Ordering::Acquire);
+        self.tail_seen.store(tail.to_word(), Ordering::Relaxed);
+        if tail == head {
+            return Err(self.why_empty());
+        }
+        let segment = self
+            .current_segment(me, head, retired)
+            .map_err(|error| self.give_up(error))?;
+        let limit = if segment.head.next.load(Ordering::Acquire) == 0 {
+            tail.bytes
+        } else {
+            segment.end()
+        };
+        let mut at = head;
+        let mut found = segment.find(at.bytes, limit);
+        match found {
+            None => {
+                return Err(
+                    self.give_up(HeapError::Corrupt("a record in a channel makes no sense"))
+                );
+            }
+            // Blocks change owner one by one.
+            Some(first) if first.tag != Tag::Inline => {
+                return self.accept(me, head, &segment, first, into);
+            }
+            Some(_) => {}
+        }
+        for _ in 0..max {
+            let Some(record) = found.filter(|record| record.tag == Tag::Inline) else {
+                break;
+            };
+            segment.payload(&record, |bytes| into.push(bytes));
+            at = Commit {
+                items: at.items.wrapping_add(1),
+                bytes: record.end,
+            };
+            found = segment.find(at.bytes, limit);
+        }
+        // Release: as in `accept`.
+        self.head.store(at.to_word(), Ordering::Release);
+        Ok(())
     }
 
     /// Waits until there is an item (or the channel is closed), without taking it. `false`: the deadline passed.
@@ -668,6 +886,7 @@ impl Channel {
         self.consumers.reap(&port, death.owner);
         self.items_bell.reap(&port);
         self.room_bell.reap(&port);
+        self.listeners.reap(death.owner, || self.is_ready());
     }
 
     /// Whether the block is a message in flight or a segment of this channel.
@@ -678,11 +897,12 @@ impl Channel {
         self.each_segment(|reference, segment, from, to| {
             found |= reference == block.to_bits() || has_record(segment, from, to, block);
         });
-        found
+        found || self.listeners.contains(block)
     }
 
     /// Frees everything in flight and every segment. Can be done again after a death midway.
     pub(crate) fn destroy(&self, me: Container) {
+        self.listeners.destroy(me);
         while self.has_items() {
             let _ = self.take_record(me, &mut Discard);
         }
@@ -735,6 +955,59 @@ struct Discard;
 impl Sink for Discard {
     fn take(&mut self, _payload: &[u8]) {}
     fn keep(&mut self, _delivery: Delivery) {}
+}
+
+/// Payloads one after the other, or one message in a block.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    bytes: Vec<u8>,
+    ends: Vec<usize>,
+    delivery: Option<Delivery>,
+}
+
+impl Sink for Batch {
+    fn take(&mut self, payload: &[u8]) {
+        self.push(payload);
+    }
+
+    fn keep(&mut self, delivery: Delivery) {
+        self.delivery = Some(delivery);
+    }
+}
+
+impl Batch {
+    pub(crate) fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Bytes of all payloads.
+    pub(crate) fn size(&self) -> usize {
+        self.bytes.len()
+    }
+
+    pub(crate) fn push(&mut self, payload: &[u8]) {
+        self.bytes.extend_from_slice(payload);
+        self.ends.push(self.bytes.len());
+    }
+
+    pub(crate) fn take_delivery(&mut self) -> Option<Delivery> {
+        self.delivery.take()
+    }
+
+    pub(crate) fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+        self.delivery = None;
+    }
+
+    /// The payloads from number `from` on.
+    pub(crate) fn iter_from(&self, from: usize) -> impl Iterator<Item = &[u8]> {
+        let end_of = |index: usize| self.ends[index];
+        (from..self.ends.len()).map(move |index| {
+            let start = index.checked_sub(1).map_or(0, end_of);
+            &self.bytes[start..end_of(index)]
+        })
+    }
 }
 
 /// Why there is no room under P.

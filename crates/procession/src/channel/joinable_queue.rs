@@ -38,7 +38,7 @@ pub struct TooManyDone;
 /// `procession.JoinableQueue`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(bound = "")]
-pub struct JoinableQueue<T, C = Serde>(Queue<T, C>);
+pub struct JoinableQueue<T, C = Serde>(pub(super) Queue<T, C>);
 
 impl<T, C: Codec<T>> JoinableQueue<T, C> {
     /// Creates a queue for at most `maxsize` items at one time; 0 means no limit.

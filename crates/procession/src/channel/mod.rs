@@ -2,22 +2,34 @@
 //!
 //! 1. `ring`: records in a segment, visible by one store. 2. `core`: the channel, a chain of segments with a lock and a bell per side. 3. `codec`,
 //!    `buffer`: values to bytes. 4. `queue`, `simple_queue`, `joinable_queue`. 5. `connection`: the two ends of a pipe.
+//!    6. `batch`: many items at once. 7. `listeners`, `readiness`, `wait`: waiting through file descriptors, and for several things. 8. `descriptor`: file
+//!    descriptors in messages.
 
+mod batch;
 mod buffer;
 mod codec;
 mod connection;
 mod core;
+mod descriptor;
 mod joinable_queue;
+mod listeners;
 mod queue;
+mod readiness;
 mod ring;
 mod simple_queue;
+mod wait;
 
+pub use batch::{GetManyError, PutManyError};
 pub use buffer::Buffer;
 pub use codec::{Codec, DecodeError, EncodeError, Plain, Raw, Serde};
-pub(crate) use codec::{block_payload, pack, pack_block, pack_hold, unpack};
+pub(crate) use codec::{block_payload, explain, pack, pack_block, pack_hold, unpack};
 pub use connection::{Connection, Pipe, RecvError, SendError};
 pub(crate) use connection::{SharedEnd, SharedPipe};
+pub use descriptor::Fd;
+pub(crate) use descriptor::SharedFd;
 pub use joinable_queue::{JoinableQueue, TooManyDone};
 pub(crate) use queue::SharedQueue;
 pub use queue::{GetError, PutError, Queue};
+pub use readiness::Readiness;
 pub use simple_queue::SimpleQueue;
+pub use wait::{Select, Waitable, wait};

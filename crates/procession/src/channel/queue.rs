@@ -2,6 +2,7 @@
 
 use super::codec::{Codec, DecodeError, EncodeError, Serde, sealed};
 use super::core::{Channel, GetFault, Parcel, PutFault};
+use super::readiness::{Readiness, Watched};
 use crate::atomic::{AtomicU32, Ordering};
 use crate::heap::{BlockRef, Container, Death, Handle, HeapError, Object, Shared};
 use crate::kinds::Kind;
@@ -328,6 +329,14 @@ impl<T, C: Codec<T>> Queue<T, C> {
             me: self.shared.container(),
             wait,
         }
+    }
+
+    /// A file descriptor that becomes readable when there is an item, or the queue is closed: for poll, epoll and event loops. See [`Readiness`].
+    ///
+    /// # Errors
+    /// [`HeapError::System`] without a free descriptor, [`HeapError::Full`].
+    pub fn readiness(&self) -> Result<Readiness, HeapError> {
+        Readiness::new(Watched::Queue(self.shared.clone()))
     }
 
     /// Items put and not yet taken; out of date as soon as it is read if others use the queue.

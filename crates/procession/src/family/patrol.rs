@@ -8,6 +8,7 @@ use crate::atomic::Ordering;
 use crate::family::Owner;
 use crate::heap::{Heap, Presence, ShortWait, heap, me};
 use crate::sys::clock::monotonic_ms;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicU32;
 
 /// Shortest time between two patrols of a family.
@@ -15,8 +16,19 @@ const INTERVAL_MS: u64 = 20;
 /// Every so many patrols of this process also look for participants that exec'ed something else.
 const DEEP_EVERY: u32 = 16;
 
+/// What a higher layer wants done when this process has a moment.
+static ERRAND: OnceLock<fn()> = OnceLock::new();
+
+/// Has `errand` run whenever this process patrols; there is room for one.
+pub(crate) fn on_patrol(errand: fn()) {
+    ERRAND.get_or_init(|| errand);
+}
+
 /// Looks for dead participants if nobody did lately, and reaps them.
 pub(crate) fn patrol() {
+    if let Some(errand) = ERRAND.get() {
+        errand();
+    }
     let Some(heap) = heap() else { return };
     let last = &heap.header().last_patrol;
     let (then, now) = (last.load(Ordering::Relaxed), monotonic_ms());

@@ -60,7 +60,8 @@ macro_rules! handle_serde {
         impl<'de $(, $($param),+)?> serde::Deserialize<'de> for $name $(<$($param),+>)? {
             fn deserialize<Z: serde::Deserializer<'de>>(deserializer: Z) -> Result<Self, Z::Error> {
                 let bytes = <[u8; 16] as serde::Deserialize>::deserialize(deserializer)?;
-                Self::open(crate::heap::Handle::from_bytes(bytes)).map_err(serde::de::Error::custom)
+                Self::open(crate::heap::Handle::from_bytes(bytes))
+                    .map_err(|error| serde::de::Error::custom(crate::channel::explain(error)))
             }
         }
     };

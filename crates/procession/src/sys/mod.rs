@@ -4,6 +4,7 @@
 //! - `bytes`: bytes that several processes read and write at the same time;
 //! - `call`: calling a function that another process named;
 //! - `clock`: monotonic milliseconds that all processes of the machine agree on;
+//! - `doorbell`: a descriptor that other processes can make readable;
 //! - `elf_hook`: running a function before `main`;
 //! - `env`: a child's environment and standard streams;
 //! - `error`: what was attempted when a system call failed;
@@ -27,6 +28,7 @@ pub(crate) mod atfork;
 pub(crate) mod bytes;
 pub(crate) mod call;
 pub(crate) mod clock;
+pub(crate) mod doorbell;
 pub(crate) mod elf_hook;
 pub(crate) mod env;
 pub(crate) mod error;

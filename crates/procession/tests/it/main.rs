@@ -1,17 +1,23 @@
 //! Integration tests, one file per concept.
+
 mod array;
 mod barrier;
+mod batch;
 mod condition;
 mod event;
+mod fd;
 mod forked;
 mod lock;
 mod process;
 mod queue;
+mod ready;
+mod ready_fork;
 mod rlock;
 mod semaphore;
 mod shareable_list;
 mod shared_memory;
 mod value;
+mod wait;
 
 // Tests start this binary again: it must become the child before libtest's `main`.
 procession::init_before_main!();
