@@ -48,4 +48,5 @@ kinds! {
     Queue = 8, "Queue", crate::channel::SharedQueue;
     Pipe = 9, "Pipe", crate::channel::SharedPipe;
     Connection = 10, "Connection", crate::channel::SharedEnd;
+    Process = 20, "Process", crate::process::SharedProcess;
 }

@@ -14,6 +14,8 @@ mod heap;
 #[cfg(not(procession_loom))]
 mod kinds;
 #[cfg(not(procession_loom))]
+mod process;
+#[cfg(not(procession_loom))]
 mod sys;
 
 #[cfg(not(procession_loom))]
@@ -28,7 +30,17 @@ pub use family::{MAX_PARTICIPANTS, Owner};
 #[cfg(not(procession_loom))]
 pub use heap::{Handle, HeapError, HeapStats, heap_stats};
 #[cfg(not(procession_loom))]
+pub use process::{
+    __init_before_main, ActiveChild, CurrentProcess, JoinError, JoinFailure, ParentProcess,
+    Process, ProcessBuilder, Resource, StartError, StartMethod, Stdio, active_children, current,
+    init, parent_process,
+};
+#[cfg(not(procession_loom))]
 pub use sync::Lock;
+#[cfg(not(procession_loom))]
+pub use sys::limits::{GroupMemory, Memory, ProcessMemory, cpu_count, memory};
+#[cfg(not(procession_loom))]
+pub use sys::pidfd::ExitStatus;
 #[cfg(all(
     test,
     not(procession_loom),

@@ -2,7 +2,7 @@
 
 use super::{Owner, fork};
 use crate::atomic::Ordering;
-use crate::heap::{CLEAN, Heap, HeapError, heap, install, me, set_me};
+use crate::heap::{CLEAN, Heap, HeapError, heap, install, myself, set_me};
 use crate::sys::atfork;
 use rustix::fd::OwnedFd;
 use std::sync::Mutex;
@@ -28,6 +28,8 @@ fn found() -> Result<&'static Heap, HeapError> {
     if let Some(heap) = heap() {
         return Ok(heap);
     }
+    // A child that was invited into a family must not found one of its own.
+    super::Invitation::refuse_to_ignore();
     let fresh = Heap::create(heap_limit())?;
     let owner = fresh.reserve_slot(None)?;
     enter(fresh, owner)
@@ -55,8 +57,8 @@ fn enter(fresh: Heap, owner: Owner) -> Result<&'static Heap, HeapError> {
 
 /// Says good-bye: what others find afterwards is the end of a process that finished, not of one that was killed.
 pub(crate) extern "C" fn leave() {
-    if let Some(heap) = heap() {
-        heap.participants()[me().slot()]
+    if let (Some(heap), Some(me)) = (heap(), myself()) {
+        heap.participants()[me.slot()]
             .flags
             .fetch_or(CLEAN, Ordering::SeqCst);
     }

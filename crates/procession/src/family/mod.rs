@@ -1,12 +1,14 @@
 //! Who is in the family: membership, forks, death and its consequences.
 //!
-//! 1. `owner`: the name of a participant. 2. `membership`: founding, joining, leaving. 3. `fork`: a forked child becomes a participant
+//! 1. `owner`: the name of a participant. 2. `membership`: founding, joining, leaving; `invitation`: what a parent hands to a child it executes. 3. `fork`: a forked child becomes a participant
 //!    before it touches anything. 4. `patrol`: looking for the dead, reaping them. 5. `waiter`: how users' waits wait.
 
 mod owner;
 
 #[cfg(not(procession_loom))]
 mod fork;
+#[cfg(not(procession_loom))]
+mod invitation;
 #[cfg(not(procession_loom))]
 mod membership;
 #[cfg(not(procession_loom))]
@@ -16,6 +18,8 @@ mod waiter;
 
 #[cfg(not(procession_loom))]
 pub(crate) use fork::{become_participant, forked_child};
+#[cfg(not(procession_loom))]
+pub(crate) use invitation::{Invitation, Role};
 #[cfg(not(procession_loom))]
 pub(crate) use membership::{attach, join, leave};
 pub(crate) use owner::{GENERATION_BITS, OWNER_MASK};

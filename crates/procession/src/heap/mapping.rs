@@ -51,6 +51,11 @@ pub(crate) fn me() -> Owner {
         .expect("this forked process got no place in the family (too many participants) and must not use its objects")
 }
 
+/// The participant that this process is, if it is one.
+pub(crate) fn myself() -> Option<Owner> {
+    Owner::from_word(ME.load(Ordering::Relaxed))
+}
+
 /// This process is no participant (a forked child for which there was no slot).
 pub(crate) fn set_nobody() {
     ME.store(0, Ordering::SeqCst);

@@ -25,7 +25,7 @@ pub(crate) use block::{Block, BlockRef, Container};
 pub(crate) use envelope::{MAX_HANDLES, count as envelope_count, fill as fill_envelope, list_len};
 pub use error::HeapError;
 pub use handle::Handle;
-pub(crate) use mapping::{Heap, heap, install, me, set_me, set_nobody, the_heap};
+pub(crate) use mapping::{Heap, heap, install, me, myself, set_me, set_nobody, the_heap};
 pub(crate) use object::{Death, Hold, Object, Shared, view};
 pub(crate) use participant::{CLEAN, Presence};
 pub(crate) use port::{ShortWait, has_company, sleep_slice, spin_or_yield};

@@ -134,6 +134,14 @@ impl Heap {
             .transition((Presence::Starting, owner.generation()), Presence::Dead)
     }
 
+    /// Declares `owner` dead on the caller's own proof: it has seen the end of the process that the slot was given to.
+    pub(crate) fn note_death(&self, owner: Owner) {
+        let participant = &self.participants()[owner.slot()];
+        for presence in [Presence::Starting, Presence::Live] {
+            participant.transition((presence, owner.generation()), Presence::Dead);
+        }
+    }
+
     /// Tells the pid of a process that was started for a reserved slot.
     pub(crate) fn note_pid(&self, owner: Owner, pid: u32) {
         let participant = &self.participants()[owner.slot()];

@@ -26,7 +26,8 @@ use std::panic::{UnwindSafe, catch_unwind};
 /// Calls a `fn()` before `main`. Place it at module level, in any crate that the program links
 /// (in a library crate too: `#[used]` keeps it, also through link-time optimisation).
 ///
-/// Expands to an unsafe attribute: a module that denies `unsafe_code` must expect it.
+/// Expands to an unsafe attribute: a module that denies `unsafe_code` must expect it. The public form is [`init_before_main!`](crate::init_before_main).
+#[cfg(test)]
 macro_rules! before_main {
     ($function:path) => {
         const _: () = {

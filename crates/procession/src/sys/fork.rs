@@ -71,11 +71,32 @@ pub(crate) fn fork_alone() -> io::Result<Fork> {
     unsafe { fork() }
 }
 
+/// A promise of the user that forking is fine although other threads exist: the duties of [`fork`] are theirs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Promise(());
+
+impl Promise {
+    /// # Safety
+    /// As [`fork`].
+    pub(crate) unsafe fn new() -> Self {
+        Self(())
+    }
+}
+
+/// Forks: freely with a promise, else only a process that has a single thread.
+pub(crate) fn fork_promised(promise: Option<Promise>) -> io::Result<Fork> {
+    if promise.is_none() {
+        return fork_alone();
+    }
+    // SAFETY: whoever made the promise answers for what the child touches.
+    unsafe { fork() }
+}
+
 /// Takes charge of a child that was just started.
 ///
 /// The pid cannot mean another process yet: it is our unreaped child, unless somebody else in this process (or the
 /// kernel, see [`Gate`]) reaped it already, and that is found out.
-pub(super) fn adopt(pid: i32) -> io::Result<Child> {
+pub(crate) fn adopt(pid: i32) -> io::Result<Child> {
     let id = pid.unsigned_abs();
     match Pidfd::open(id) {
         Ok(pidfd) if pidfd.is_our_child() => Ok(Child { pid: id, pidfd }),

@@ -17,7 +17,16 @@ const CPU_COUNT_VARIABLE: &str = "PROCESSION_CPU_COUNT";
 ///
 /// The tightest of the affinity mask and the control groups' quotas (rounded up: two and a half processors keep
 /// three workers busy). The variable `PROCESSION_CPU_COUNT` overrides it.
-pub(crate) fn cpu_count() -> usize {
+///
+/// # Examples
+/// ```
+/// assert!(procession::cpu_count() >= 1);
+/// ```
+///
+/// # In Python
+/// `procession.cpu_count`, which counts the machine's in the standard library
+#[must_use]
+pub fn cpu_count() -> usize {
     if let Some(count) = std::env::var(CPU_COUNT_VARIABLE)
         .ok()
         .and_then(|text| parse_count(&text))
@@ -52,24 +61,26 @@ fn parse_count(text: &str) -> Option<usize> {
 
 /// The memory of the machine and of our control groups, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Memory {
+pub struct Memory {
     /// What the machine has.
-    pub(crate) total: u64,
+    pub total: u64,
     /// What the machine could give to programs now, caches given up.
-    pub(crate) available: u64,
+    pub available: u64,
     /// What our control groups allow, if any of them sets a limit.
-    pub(crate) group: Option<GroupMemory>,
+    pub group: Option<GroupMemory>,
 }
 
 impl Memory {
     /// The most we may ever use.
-    pub(crate) fn limit(&self) -> u64 {
+    #[must_use]
+    pub fn limit(&self) -> u64 {
         self.group
             .map_or(self.total, |group| group.limit.min(self.total))
     }
 
     /// What we could still take now.
-    pub(crate) fn headroom(&self) -> u64 {
+    #[must_use]
+    pub fn headroom(&self) -> u64 {
         self.group
             .map_or(self.available, |group| group.headroom.min(self.available))
     }
@@ -77,18 +88,28 @@ impl Memory {
 
 /// What control groups allow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct GroupMemory {
+pub struct GroupMemory {
     /// The lowest limit from our group up.
-    pub(crate) limit: u64,
+    pub limit: u64,
     /// What the group that has this limit uses, caches included.
-    pub(crate) current: u64,
+    pub current: u64,
     /// The least that any group from ours up has left. File pages not in use count as left: the kernel gives
     /// them up before it kills anybody.
-    pub(crate) headroom: u64,
+    pub headroom: u64,
 }
 
 /// The memory of the machine and of our control groups.
-pub(crate) fn memory() -> io::Result<Memory> {
+///
+/// # Errors
+/// `/proc/meminfo` cannot be read.
+///
+/// # Examples
+/// ```
+/// let memory = procession::memory()?;
+/// assert!(memory.headroom() <= memory.limit());
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn memory() -> io::Result<Memory> {
     let (total, available) = parse_meminfo(&fs::read_to_string("/proc/meminfo")?)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "understand /proc/meminfo"))?;
     let usages: Vec<_> = groups("memory").iter().filter_map(Group::memory).collect();
@@ -125,13 +146,13 @@ fn tightest(usages: &[Usage]) -> Option<GroupMemory> {
 
 /// The memory of one process, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ProcessMemory {
+pub struct ProcessMemory {
     /// Resident now.
-    pub(crate) rss: u64,
+    pub rss: u64,
     /// The most that was ever resident.
-    pub(crate) peak: u64,
+    pub peak: u64,
     /// The part of `rss` that is shared memory, the family heap included: one process's end would not free it.
-    pub(crate) shared: u64,
+    pub shared: u64,
 }
 
 /// The memory of the process `pid`. All zero for one that has ended and is not yet reaped.

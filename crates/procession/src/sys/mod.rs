@@ -1,8 +1,10 @@
 //! The only place that talks to the operating system.
 //!
 //! - `atfork`: being told of forks and of the end of the process;
+//! - `call`: calling a function that another process named;
 //! - `clock`: monotonic milliseconds that all processes of the machine agree on;
 //! - `elf_hook`: running a function before `main`;
+//! - `env`: a child's environment and standard streams;
 //! - `error`: what was attempted when a system call failed;
 //! - `fork`: forking, as a child or as a sibling;
 //! - `futex`: sleeping on and waking a word of shared memory;
@@ -13,14 +15,17 @@
 //! - `parent`: acting when the parent dies;
 //! - `pidfd`: watching, signalling and reaping one process;
 //! - `signal`: names of signals, blocking them;
+//! - `socket`: messages with descriptors;
 //! - `spawn`: starting a program.
 //!
 //! # Safety
 //! Everything that needs a raw system call or a raw pointer to mapped memory is here, behind a safe front.
 
 pub(crate) mod atfork;
+pub(crate) mod call;
 pub(crate) mod clock;
 pub(crate) mod elf_hook;
+pub(crate) mod env;
 pub(crate) mod error;
 pub(crate) mod fork;
 pub(crate) mod futex;
@@ -31,4 +36,5 @@ pub(crate) mod object;
 pub(crate) mod parent;
 pub(crate) mod pidfd;
 pub(crate) mod signal;
+pub(crate) mod socket;
 pub(crate) mod spawn;

@@ -30,11 +30,16 @@ use std::time::Instant;
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum ExitStatus {
+pub enum ExitStatus {
     /// It exited, with this code.
     Exited(i32),
     /// A signal killed it.
-    Signaled { signal: i32, core_dumped: bool },
+    Signaled {
+        /// The signal's number.
+        signal: i32,
+        /// Whether the kernel wrote a core file.
+        core_dumped: bool,
+    },
     /// It has ended; how is not known, because somebody else reaped it.
     Unknown,
 }

@@ -45,6 +45,11 @@ const NAMES: [(i32, &str); 30] = [
     (libc::SIGSYS, "SIGSYS"),
 ];
 
+/// Asks a process to end.
+pub(crate) const TERM: i32 = libc::SIGTERM;
+/// Ends a process.
+pub(crate) const KILL: i32 = libc::SIGKILL;
+
 /// The highest signal number of the kernel.
 pub(crate) const HIGHEST: i32 = 64;
 

@@ -112,6 +112,16 @@ impl<'a> Launch<'a> {
         unsafe { self.fork_exec(limits, &mut || Ok(())) }
     }
 
+    /// As [`fork_exec`](Self::fork_exec), with a hook for which the user answers.
+    pub(crate) fn spawn_hooked(
+        &self,
+        limits: &[(Resource, Rlimit)],
+        hook: &mut Hook,
+    ) -> io::Result<Child> {
+        // SAFETY: whoever made the hook answers for what it does.
+        unsafe { self.fork_exec(limits, &mut *hook.0) }
+    }
+
     /// Forks, calls `hook` in the child when all else is set up, and executes the program.
     ///
     /// # Errors
@@ -275,6 +285,23 @@ impl<'a> Launch<'a> {
             )
         };
         (Step::Exec, io::Error::last_os_error())
+    }
+}
+
+/// A function of the user's that is called in the forked child before exec.
+pub(crate) struct Hook(Box<dyn FnMut() -> io::Result<()> + Send>);
+
+impl Hook {
+    /// # Safety
+    /// The function must be fit to be called in a forked copy of a process that may have had other threads: see [`fork`].
+    pub(crate) unsafe fn new(f: impl FnMut() -> io::Result<()> + Send + 'static) -> Self {
+        Self(Box::new(f))
+    }
+}
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hook")
     }
 }
 

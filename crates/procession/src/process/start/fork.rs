@@ -1,0 +1,70 @@
+//! Fork: this process is copied, and the copy calls the function, which may therefore capture anything.
+//!
+//! The child becomes a participant in the fork's own handlers (`family/fork.rs`), with everything held that this process holds.
+//! It ends without the exit handlers of this process, whose business they are.
+
+use super::super::bootstrap;
+use super::super::builder::{Options, Stdio};
+use super::super::error::StartError;
+use super::super::process::{Core, Process};
+use super::super::{record, setup};
+use super::{by_main_thread, family, no_place, person, refused};
+use crate::family::forked_child;
+use crate::heap::HeapError;
+use crate::sys::fork::{Fork, fork_promised, thread_count};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+
+pub(in super::super) fn start<R>(
+    function: impl FnOnce() -> R,
+    mut options: Options,
+) -> Result<Process<R>, StartError>
+where
+    R: Serialize + DeserializeOwned,
+{
+    let name = options.take_name();
+    if options.hook.is_some() {
+        return Err(StartError::Unsupported {
+            option: "a hook before exec",
+        });
+    }
+    let threads = thread_count().map_err(|error| refused(&name, error))?;
+    if threads > 1 && options.promise.is_none() {
+        return Err(StartError::MultiThreaded { threads });
+    }
+    let heap = family(&name)?;
+    let record = record::create(&[], &[]).map_err(|source| no_place(&name, source))?;
+    let streams = streams(std::mem::take(&mut options.stdio)).map_err(|e| refused(&name, e))?;
+    let person = person(&name, options.daemon, by_main_thread());
+    // What is buffered would otherwise be written by both.
+    let _ = io::stdout().flush();
+    match fork_promised(options.promise).map_err(|error| refused(&name, error))? {
+        Fork::Child => bootstrap::run_forked(record, person, &options.setup, &streams, function),
+        Fork::Parent(child) => {
+            let Some(owner) = forked_child() else {
+                // No place: the child ends by itself.
+                let _ = child.pidfd.wait_status();
+                let limit = crate::family::MAX_PARTICIPANTS;
+                return Err(no_place(&name, HeapError::TooManyParticipants { limit }));
+            };
+            heap.note_pid(owner, child.pid);
+            let who = (name, options.daemon);
+            Ok(Process::new(Core::new(who, child, owner, record, false)))
+        }
+    }
+}
+
+/// The descriptors to be put in the place of standard streams.
+pub(super) fn streams(stdio: [Stdio; 3]) -> io::Result<[Option<OwnedFd>; 3]> {
+    let mut streams = [None, None, None];
+    for (stream, wanted) in streams.iter_mut().zip(stdio) {
+        *stream = match wanted {
+            Stdio::Inherit => None,
+            Stdio::Null => Some(setup::open_null()?),
+            Stdio::Fd(fd) => Some(fd),
+        };
+    }
+    Ok(streams)
+}
