@@ -20,7 +20,7 @@ type Batch = Vec<Job>;
 /// Bytes of one batch.
 const BATCH_BYTES: u64 = 1 << 20;
 /// How long one process alone should work, if the tree was our choice.
-const GOAL: Duration = Duration::from_secs(6);
+const GOAL: Duration = Duration::from_secs(5);
 
 /// A worker: examines files until there are no more; returns the words.
 fn work((jobs, findings): (Queue<Batch>, Queue<Vec<Finding>>)) -> Words {
@@ -113,15 +113,21 @@ fn batches(tree: &Tree, rounds: usize) -> Vec<Batch> {
 
 /// How often all files must be examined for one process to be busy for [`GOAL`]; drops files if once is too much.
 fn plan(tree: &mut Tree) -> usize {
-    let (start, mut words, mut sampled) = (Instant::now(), Words::new(), 0);
-    for (index, (path, _)) in tree.files.iter().enumerate() {
-        let path = path.clone();
-        sampled += examine(&Job { index, path }, &mut words).bytes;
-        if start.elapsed() > GOAL / 20 {
-            break;
+    const SLICE: Duration = Duration::from_millis(150);
+    // From all over the tree; the best of a few slices, because others use the machine, too.
+    let mut sample = (0..tree.files.len())
+        .map(|n| n * 97 % tree.files.len())
+        .cycle();
+    let mut slice = || {
+        let (start, mut words, mut bytes) = (Instant::now(), Words::new(), 0);
+        while let Some(index) = sample.next().filter(|_| start.elapsed() < SLICE) {
+            let path = tree.files[index].0.clone();
+            bytes += examine(&Job { index, path }, &mut words).bytes;
         }
-    }
-    let possible = sampled as f64 / start.elapsed().as_secs_f64() * GOAL.as_secs_f64();
+        bytes as f64 / start.elapsed().as_secs_f64()
+    };
+    let speed = (0..4).map(|_| slice()).fold(0.0, f64::max);
+    let possible = speed * GOAL.as_secs_f64();
     tree.truncate(2 * possible as u64);
     (possible / tree.bytes().max(1) as f64)
         .round()

@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let rounds: u64 = std::env::args()
         .nth(1)
-        .map_or(Ok(100_000), |arg| arg.parse())?;
+        .map_or(Ok(20_000), |arg| arg.parse())?;
     let (ours, theirs) = Pipe::duplex::<u64, u64>()?;
     let child = Process::start(answer, theirs)?;
 
