@@ -45,8 +45,18 @@ macro_rules! kinds {
 
 kinds! {
     Lock = 1, "Lock", crate::sync::SharedLock;
+    RLock = 2, "RLock", crate::sync::SharedRLock;
+    Semaphore = 3, "Semaphore", crate::sync::SharedSemaphore;
+    Event = 4, "Event", crate::sync::SharedEvent;
+    Condition = 5, "Condition", crate::sync::SharedCondition;
+    Barrier = 6, "Barrier", crate::sync::SharedBarrier;
     Queue = 8, "Queue", crate::channel::SharedQueue;
     Pipe = 9, "Pipe", crate::channel::SharedPipe;
     Connection = 10, "Connection", crate::channel::SharedEnd;
     Process = 20, "Process", crate::process::SharedProcess;
+    Value = 11, "Value", crate::value::SharedValue;
+    Array = 12, "Array", crate::value::SharedArray;
+    Atomic = 13, "Atomic", crate::value::SharedAtomic;
+    SharedMemory = 14, "SharedMemory", crate::value::SharedBytes;
+    ShareableList = 15, "ShareableList", crate::value::SharedList;
 }

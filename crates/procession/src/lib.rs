@@ -17,6 +17,8 @@ mod kinds;
 mod process;
 #[cfg(not(procession_loom))]
 mod sys;
+#[cfg(not(procession_loom))]
+mod value;
 
 #[cfg(not(procession_loom))]
 pub use channel::{
@@ -36,11 +38,22 @@ pub use process::{
     init, parent_process,
 };
 #[cfg(not(procession_loom))]
-pub use sync::Lock;
+pub use sync::{
+    AboveLimit, Barrier, BarrierError, BarrierWaitResult, BoundedSemaphore, Condition,
+    ConditionGuard, Event, HoldsLock, Lock, LockGuard, NewBarrierError, NewSemaphoreError, NotHeld,
+    NotOwner, OwnerDied, RLock, RLockGuard, Semaphore, SemaphorePermit, TimedOut, WaitError,
+    WouldBlock,
+};
 #[cfg(not(procession_loom))]
 pub use sys::limits::{GroupMemory, Memory, ProcessMemory, cpu_count, memory};
 #[cfg(not(procession_loom))]
 pub use sys::pidfd::ExitStatus;
+#[cfg(not(procession_loom))]
+pub use value::{
+    Array, ArrayGuard, GetItemError, Item, NamedSharedMemory, OutOfBounds, RawArray, RawValue,
+    SetItemError, ShareableList, SharedAtomicBool, SharedAtomicI32, SharedAtomicI64,
+    SharedAtomicU32, SharedAtomicU64, SharedMemory, Value, ValueGuard,
+};
 #[cfg(all(
     test,
     not(procession_loom),

@@ -2,10 +2,11 @@
 //!
 //! 1. `layout`: where everything lies. 2. `word`: the state word of a block, the one truth. 3. `mapping`: typed views.
 //! 4. `participant`: the table of who is there, proof of death. 5. `holders`: who holds which object. 6. `spans`, `units`: small and big
-//!    allocation. 7. `object`, `block`, `envelope`: shared objects, owned bytes, messages with handles. 8. `reclaim`: after a death.
+//!    allocation. 7. `object`, `block`, `bytes`, `envelope`: shared objects, owned and shared bytes, messages with handles. 8. `reclaim`: after a death.
 //! 9. `port`: how the heap's own short locks wait. 10. `handle`, `error`, `stats`.
 
 mod block;
+mod bytes;
 mod envelope;
 mod error;
 mod handle;
@@ -22,6 +23,7 @@ mod units;
 mod word;
 
 pub(crate) use block::{Block, BlockRef, Container};
+pub(crate) use bytes::{block_bytes, block_table, inline_bytes};
 pub(crate) use envelope::{MAX_HANDLES, count as envelope_count, fill as fill_envelope, list_len};
 pub use error::HeapError;
 pub use handle::Handle;

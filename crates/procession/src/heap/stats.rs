@@ -29,7 +29,7 @@ pub struct HeapStats {
 /// # Examples
 /// ```
 /// let before = procession::heap_stats().live_bytes;
-/// let lock = procession::Lock::new(())?;
+/// let lock = procession::Lock::new()?;
 /// assert!(procession::heap_stats().live_bytes > before);
 /// # Ok::<(), procession::Error>(())
 /// ```

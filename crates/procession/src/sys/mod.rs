@@ -2,6 +2,7 @@
 //!
 //! - `atfork`: being told of forks and of the end of the process;
 //! - `call`: calling a function that another process named;
+//! - `bytes`: bytes that several processes read and write at the same time;
 //! - `clock`: monotonic milliseconds that all processes of the machine agree on;
 //! - `elf_hook`: running a function before `main`;
 //! - `env`: a child's environment and standard streams;
@@ -11,6 +12,7 @@
 //! - `identity`: which process is that, and is it still there;
 //! - `limits`: how many processors and how much memory are ours to use;
 //! - `map`: the sealed memfd of a family, mapped; giving pages back;
+//! - `named`: shared memory under a name that other programs know;
 //! - `object`: names of code addresses that another process can find;
 //! - `parent`: acting when the parent dies;
 //! - `pidfd`: watching, signalling and reaping one process;
@@ -22,6 +24,7 @@
 //! Everything that needs a raw system call or a raw pointer to mapped memory is here, behind a safe front.
 
 pub(crate) mod atfork;
+pub(crate) mod bytes;
 pub(crate) mod call;
 pub(crate) mod clock;
 pub(crate) mod elf_hook;
@@ -32,6 +35,7 @@ pub(crate) mod futex;
 pub(crate) mod identity;
 pub(crate) mod limits;
 pub(crate) mod map;
+pub(crate) mod named;
 pub(crate) mod object;
 pub(crate) mod parent;
 pub(crate) mod pidfd;

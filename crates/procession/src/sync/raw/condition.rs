@@ -68,6 +68,24 @@ pub(crate) struct RawCondition {
     next_ticket: AtomicU32,
 }
 
+/// The cells of a condition, in one piece or several, always in the same order; more may be added at the end.
+pub(crate) trait Cells {
+    /// All of them.
+    fn each(&self) -> impl Iterator<Item = &RawCell>;
+}
+
+impl Cells for [RawCell] {
+    fn each(&self) -> impl Iterator<Item = &RawCell> {
+        self.iter()
+    }
+}
+
+impl<const N: usize> Cells for [RawCell; N] {
+    fn each(&self) -> impl Iterator<Item = &RawCell> {
+        self.iter()
+    }
+}
+
 /// Whether a cell in this state waits for a notification.
 fn is_waiting(state: u32) -> bool {
     state & OWNER_MASK != 0 && matches!(state & STATE, WAITING | ASLEEP)
@@ -91,13 +109,13 @@ impl RawCondition {
     /// Enters the caller as the youngest waiter; `None` if all cells are taken.
     ///
     /// From here on a notification may be meant for the caller: it must [`wait`](Self::wait) or [`withdraw`](Self::withdraw).
-    pub(crate) fn claim(&self, cells: &[RawCell], port: &impl Port) -> Option<usize> {
+    pub(crate) fn claim(&self, cells: &(impl Cells + ?Sized), port: &impl Port) -> Option<usize> {
         let me = port.me().to_word();
         let ticket = self.next_ticket.fetch_add(1, Ordering::Relaxed);
-        let index = cells
-            .iter()
-            .position(|cell| cell.turn(FREE, CLAIMED | me))?;
-        let cell = cells.get(index)?;
+        let (index, cell) = cells
+            .each()
+            .enumerate()
+            .find(|(_, cell)| cell.turn(FREE, CLAIMED | me))?;
         cell.ticket.store(ticket, Ordering::Relaxed);
         cell.state.store(WAITING | me, Ordering::Release);
         Some(index)
@@ -106,28 +124,36 @@ impl RawCondition {
     /// Waits for a notification on the cell that [`claim`](Self::claim) gave, then frees it.
     pub(crate) fn wait(
         &self,
-        cells: &[RawCell],
+        cells: &(impl Cells + ?Sized),
         index: usize,
         port: &impl Port,
         deadline: Deadline,
     ) -> Waited {
         cells
-            .get(index)
+            .each()
+            .nth(index)
             .map_or(Waited::TimedOut, |cell| cell.wait(port, deadline))
     }
 
     /// Gives a cell up without waiting; a notification that had come already goes to another waiter.
-    pub(crate) fn withdraw(&self, cells: &[RawCell], index: usize, port: &impl Port) {
-        let Some(cell) = cells.get(index) else { return };
+    pub(crate) fn withdraw(&self, cells: &(impl Cells + ?Sized), index: usize, port: &impl Port) {
+        let Some(cell) = cells.each().nth(index) else {
+            return;
+        };
         if !cell.leave_unless_notified(port.me()) {
             self.pass_on(cell, cells, port);
         }
     }
 
     /// Notifies the `count` waiters that have waited longest, and says how many there were. Skips the dead.
-    pub(crate) fn notify(&self, cells: &[RawCell], count: usize, port: &impl Port) -> usize {
-        if count >= cells.len() {
-            return cells.iter().filter(|cell| cell.notify(port)).count();
+    pub(crate) fn notify(
+        &self,
+        cells: &(impl Cells + ?Sized),
+        count: usize,
+        port: &impl Port,
+    ) -> usize {
+        if count == usize::MAX || count >= cells.each().count() {
+            return cells.each().filter(|cell| cell.notify(port)).count();
         }
         (0..count)
             .take_while(|_| notify_oldest(cells, port))
@@ -135,21 +161,27 @@ impl RawCondition {
     }
 
     /// How many wait now; only a hint by the time it is read.
-    pub(crate) fn waiting(&self, cells: &[RawCell]) -> usize {
+    pub(crate) fn waiting(&self, cells: &(impl Cells + ?Sized)) -> usize {
         cells
-            .iter()
+            .each()
             .filter(|cell| is_waiting(cell.state.load(Ordering::Relaxed)))
             .count()
     }
 
     /// Frees the cells of `dead` and passes on what it had been told but not taken. Idempotent.
-    pub(crate) fn reap(&self, cells: &[RawCell], port: &impl Port, dead: Owner) {
-        for cell in cells {
+    pub(crate) fn reap(&self, cells: &(impl Cells + ?Sized), port: &impl Port, dead: Owner) {
+        for cell in cells.each() {
             self.reap_cell(cell, cells, port, dead);
         }
     }
 
-    fn reap_cell(&self, cell: &RawCell, cells: &[RawCell], port: &impl Port, dead: Owner) {
+    fn reap_cell(
+        &self,
+        cell: &RawCell,
+        cells: &(impl Cells + ?Sized),
+        port: &impl Port,
+        dead: Owner,
+    ) {
         loop {
             let state = cell.state.load(Ordering::Acquire);
             if state & OWNER_MASK != dead.to_word() {
@@ -170,14 +202,14 @@ impl RawCondition {
     }
 
     /// Hands the notification in the caller's own `cell` to another waiter, then frees the cell.
-    fn pass_on(&self, cell: &RawCell, cells: &[RawCell], port: &impl Port) {
+    fn pass_on(&self, cell: &RawCell, cells: &(impl Cells + ?Sized), port: &impl Port) {
         notify_oldest(cells, port);
         cell.state.store(FREE, Ordering::Release);
     }
 }
 
 /// Notifies the waiter with the lowest ticket; `false` if nobody waits.
-fn notify_oldest(cells: &[RawCell], port: &impl Port) -> bool {
+fn notify_oldest(cells: &(impl Cells + ?Sized), port: &impl Port) -> bool {
     while let Some(cell) = oldest(cells) {
         if cell.notify(port) {
             return true;
@@ -187,9 +219,9 @@ fn notify_oldest(cells: &[RawCell], port: &impl Port) -> bool {
 }
 
 /// The waiter with the lowest ticket.
-fn oldest(cells: &[RawCell]) -> Option<&RawCell> {
+fn oldest<C: Cells + ?Sized>(cells: &C) -> Option<&RawCell> {
     cells
-        .iter()
+        .each()
         // Acquire pairs with the Release in `claim`: the ticket below is this waiter's.
         .filter(|cell| is_waiting(cell.state.load(Ordering::Acquire)))
         .map(|cell| (cell, cell.ticket.load(Ordering::Relaxed)))

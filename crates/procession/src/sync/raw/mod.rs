@@ -25,7 +25,7 @@ mod tests;
 
 pub(crate) use barrier::{Arrival, BARRIER_MAX, BarrierError, RawArrival, RawBarrier};
 pub(crate) use bell::RawBell;
-pub(crate) use condition::{RawCell, RawCondition, Waited};
+pub(crate) use condition::{Cells, RawCell, RawCondition, Waited};
 pub(crate) use event::RawEvent;
 pub(crate) use lock::{Acquired, NotHeld, RawLock, TimedOut, WouldBlock};
 pub(crate) use port::{ALL, Deadline, Port, Slept};

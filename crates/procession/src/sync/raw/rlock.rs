@@ -138,6 +138,17 @@ impl RawRLock {
             .map_err(|_| NotOwner)
     }
 
+    /// Frees the lock however deep it is held, as if `thread` had died in possession: the next owner learns of it.
+    #[cfg_attr(procession_loom, expect(dead_code, reason = "used by the front-end"))]
+    pub(crate) fn abandon(&self, port: &impl Port, thread: u32) -> bool {
+        if !self.is_held_by(port, thread) {
+            return false;
+        }
+        self.holder.store(0, Ordering::Relaxed);
+        self.depth.store(0, Ordering::Relaxed);
+        self.lock.reap(port, port.me())
+    }
+
     /// Sets the depth of a lock that `thread` has just taken again.
     pub(crate) fn restore(
         &self,
