@@ -143,6 +143,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Some(number) => number.to_string_lossy().parse::<usize>()?.max(1),
         None => procession::cpu_count().max(2),
     };
+    let preparing = report::preparing();
     let mut tree = match &directory {
         Some(directory) => Tree::list(Path::new(directory)),
         None => Tree::find().ok_or("no source tree found: name a directory")?,
@@ -150,6 +151,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if tree.files.is_empty() {
         return Err(format!("no files in {}", tree.root.display()).into());
     }
+    preparing.set_message(format!("reading {}", report::short(&tree.root)));
     tree.read_ahead(); // both phases shall find the files in memory
     let rounds = if directory.is_some() {
         1
@@ -157,6 +159,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         plan(&mut tree)
     };
     let (batches, files) = (batches(&tree, rounds), tree.files.len());
+    preparing.finish_and_clear();
     report::headline(&tree, rounds);
 
     let report = Report::begin("1 process", tree.bytes() * rounds as u64);

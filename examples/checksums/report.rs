@@ -57,6 +57,16 @@ impl Report {
     }
 }
 
+/// Something that moves until the first phase begins.
+pub(crate) fn preparing() -> ProgressBar {
+    let spinner = ProgressBar::new_spinner().with_message("looking for a source tree");
+    if !std::io::stdout().is_terminal() {
+        spinner.set_draw_target(ProgressDrawTarget::hidden());
+    }
+    spinner.enable_steady_tick(Duration::from_millis(100));
+    spinner
+}
+
 /// The two times.
 pub(crate) struct Measured {
     pub(crate) alone: Duration,
@@ -133,7 +143,7 @@ fn thousands(number: u64) -> String {
 }
 
 /// A path with the home directory written as `~`.
-fn short(path: &Path) -> String {
+pub(crate) fn short(path: &Path) -> String {
     let home = std::env::home_dir();
     match home.and_then(|home| path.strip_prefix(home).ok().map(Path::to_owned)) {
         Some(rest) => format!("~/{}", rest.display()),

@@ -106,10 +106,6 @@ impl Tally {
         self.findings.iter().flatten()
     }
 
-    pub(crate) fn bytes(&self) -> u64 {
-        self.findings().map(|finding| finding.bytes).sum()
-    }
-
     pub(crate) fn word_count(&self) -> u64 {
         self.findings().map(|finding| finding.words).sum()
     }
