@@ -9,6 +9,7 @@ mod tree;
 use procession::{JoinError, Process, Queue};
 use report::{Measured, Report};
 use std::path::Path;
+use std::process::ExitCode;
 use std::thread;
 use std::time::{Duration, Instant};
 use tally::{Finding, Job, Tally, Words, examine};
@@ -134,9 +135,19 @@ fn plan(tree: &mut Tree) -> usize {
         .clamp(1.0, 20.0) as usize
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> ExitCode {
     procession::init();
 
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("checksums: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args_os().skip(1);
     let directory = arguments.next();
     let processes = match arguments.next() {
