@@ -24,9 +24,10 @@ pub(super) const NO_PLACE: i32 = 197;
 ///
 /// # Examples
 /// ```
-/// fn main() {
-///     procession::init();
-///     // ... the program
+/// fn main() -> Result<(), procession::StartError> {
+///     procession::init(); // children go no further
+///     procession::Process::start(|()| println!("in the child"), ())?;
+///     Ok(()) // waits for the child
 /// }
 /// ```
 ///

@@ -81,7 +81,9 @@ pub(super) fn add(core: &Arc<Core>) {
         state.children.push(Arc::clone(core));
         ended
     };
-    ended.iter().for_each(|core| drop(core.settle()));
+    for core in &ended {
+        core.settle();
+    }
 }
 
 /// Takes a child off the list.

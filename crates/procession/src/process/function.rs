@@ -140,3 +140,69 @@ fn say(record: &Shared<SharedProcess>, outcome: Outcome, what: &impl Serialize) 
         eprintln!("procession: the end of this process cannot be told to its parent: {error}");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::channel::unpack;
+
+    fn triple(x: u32) -> u32 {
+        3 * x
+    }
+
+    /// Carries out an order in this very process: exit code, outcome, and the answer's bytes.
+    fn carry_out(call: Call, arguments: &[u8]) -> (i32, Outcome, Vec<u8>) {
+        let person = Person {
+            name: "test".to_owned(),
+            daemon: false,
+            parent_pid: 1,
+            parent: 0,
+            by_main_thread: false,
+        };
+        let order = Order {
+            call,
+            person,
+            setup: None,
+        };
+        let mut bytes = Vec::new();
+        pack(&order, &mut bytes).expect("pack");
+        bytes.extend(arguments);
+        let record = record::create(&bytes, &[]).expect("record");
+        let (task, order) = Task::take(record.clone()).expect("an order");
+        let code = task.run(&order.call);
+        let (outcome, payload) = record::take_answer(&record).expect("an answer");
+        let payload = payload.expect("a payload");
+        (code, outcome, payload.bytes().expect("bytes").to_vec())
+    }
+
+    #[test]
+    fn carries_out_an_order() {
+        let call = name(triple as fn(u32) -> u32).expect("in this program");
+        let (code, outcome, bytes) = carry_out(call, &[14]);
+        assert_eq!(
+            (code, outcome, unpack(&bytes)),
+            (0, Outcome::Returned, Ok(42u32))
+        );
+    }
+
+    #[test]
+    fn says_what_is_wrong_with_an_order() {
+        let call = name(triple as fn(u32) -> u32).expect("in this program");
+        let (code, outcome, why) = carry_out(call.mangled(1 << 40), &[14]);
+        assert_eq!((code, outcome), (FAILURE_CODE, Outcome::FunctionNotFound));
+        assert!(unpack::<String>(&why).is_ok_and(|why| why.contains("code")));
+        let (code, outcome, _) = carry_out(call, &[]);
+        assert_eq!(
+            (code, outcome),
+            (FAILURE_CODE, Outcome::UndecodableArguments)
+        );
+    }
+
+    #[test]
+    fn an_order_that_is_none_is_refused() {
+        let record = record::create(&[0xff; 9], &[]).expect("record");
+        assert!(Task::take(record).is_err());
+        let empty = record::create(&[], &[]).expect("record");
+        assert!(Task::take(empty).is_err());
+    }
+}

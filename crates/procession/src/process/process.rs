@@ -1,5 +1,6 @@
 //! Process: the handle of a child.
 
+use super::bootstrap::NO_PLACE;
 use super::builder::{Options, ProcessBuilder};
 use super::children;
 use super::error::{JoinError, JoinFailure, StartError};
@@ -149,6 +150,12 @@ impl Core {
                 signal,
                 core_dumped,
             },
+            Some(ExitStatus::Exited(NO_PLACE)) if !record::came_up(record) => {
+                let reason = "it could not join the family (its standard error says why)";
+                JoinFailure::SetupFailed {
+                    reason: reason.to_owned(),
+                }
+            }
             Some(ExitStatus::Exited(code)) if self.executed && !record::came_up(record) => {
                 JoinFailure::InitForgotten { code }
             }

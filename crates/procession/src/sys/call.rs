@@ -16,6 +16,9 @@ use serde::{Deserialize, Serialize};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::mem::transmute;
 
+/// What knows the type of a function `F`: calls it with what is in the context, and gives an exit code.
+pub(crate) type Runner<F, C> = fn(F, &C) -> i32;
+
 /// A function and its runner, as every process of the same build understands them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Call {
@@ -27,7 +30,7 @@ pub(crate) struct Call {
 impl Call {
     /// Names `function`, to be called by `runner`. `None` if one of them lies in no object that can be identified.
     pub(crate) fn name<A, R, C: 'static>(
-        runner: fn(fn(A) -> R, &C) -> i32,
+        runner: Runner<fn(A) -> R, C>,
         function: fn(A) -> R,
     ) -> Option<Self> {
         let runner = locate(runner as usize)?;
@@ -51,7 +54,7 @@ impl Call {
         let function = unsafe { transmute::<usize, fn()>(function) };
         // SAFETY: the address of an instance of a `fn(fn(A) -> R, &C) -> i32` (see the header), which differs from this type in
         // a parameter that is a function pointer of the same ABI.
-        let runner = unsafe { transmute::<usize, fn(fn(), &C) -> i32>(runner) };
+        let runner = unsafe { transmute::<usize, Runner<fn(), C>>(runner) };
         Ok(runner(function, context))
     }
 

@@ -22,6 +22,7 @@ use super::{by_main_thread, family, give_up, order, person, place, refused};
 use crate::family::{Invitation, Owner, Role, become_participant};
 use crate::heap::{Handle, Heap, Presence, Shared, me};
 use crate::sys::fork::{Fork, adopt, clone_as_sibling};
+use crate::sys::object::locate;
 use crate::sys::pidfd::Child;
 use crate::sys::{error::failed, socket};
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -212,6 +213,8 @@ fn orphan(heap: &Heap, owner: Owner) -> Option<i32> {
 
 /// The template's life: forks until its parent is gone. Children leave this function by running their task.
 pub(in super::super) fn serve(socket: OwnedFd) -> ! {
+    // What every child would find out anew: where this program's code lies.
+    let _ = locate(serve as fn(OwnedFd) -> ! as usize);
     loop {
         let mut request = [0; REQUEST];
         let (owner, record, fds, mask) = match socket::receive(&socket, &mut request) {
