@@ -7,7 +7,6 @@ mod forked;
 mod lock;
 mod process;
 mod queue;
-mod queue;
 mod rlock;
 mod semaphore;
 mod shareable_list;
