@@ -132,7 +132,7 @@ fn plan(tree: &mut Tree) -> usize {
     tree.truncate(2 * possible as u64);
     (possible / tree.bytes().max(1) as f64)
         .round()
-        .clamp(1.0, 20.0) as usize
+        .clamp(1.0, 100.0) as usize
 }
 
 fn main() -> ExitCode {
@@ -151,7 +151,10 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
     let mut arguments = std::env::args_os().skip(1);
     let directory = arguments.next();
     let processes = match arguments.next() {
-        Some(number) => number.to_string_lossy().parse::<usize>()?.max(1),
+        Some(number) => match number.to_str().and_then(|number| number.parse().ok()) {
+            Some(number @ 1..) => number,
+            _ => return Err(format!("{} is no number of processes", number.display()).into()),
+        },
         None => procession::cpu_count().max(2),
     };
     let preparing = report::preparing();

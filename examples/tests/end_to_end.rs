@@ -265,11 +265,19 @@ const CHECKSUM: &str = "efd781c2b578373fd320dbad28d404a9ba340611abc7717dd097927f
 
 #[test]
 fn bad_arguments_are_refused() {
-    let run = run(env!("CARGO_BIN_EXE_checksums"), &["/nowhere"]);
-    assert!(!run.status.success());
-    assert!(
-        run.stderr.contains("no files in /nowhere"),
-        "{}",
-        run.stderr
-    );
+    for (arguments, complaint) in [
+        (&["/nowhere"][..], "checksums: no files in /nowhere\n"),
+        (
+            &["/usr", "no"][..],
+            "checksums: no is no number of processes\n",
+        ),
+        (
+            &["/usr", "0"][..],
+            "checksums: 0 is no number of processes\n",
+        ),
+    ] {
+        let run = run(env!("CARGO_BIN_EXE_checksums"), arguments);
+        assert_eq!(run.status.code(), Some(1));
+        assert_eq!(run.stderr, complaint);
+    }
 }
