@@ -114,21 +114,17 @@ fn batches(tree: &Tree, rounds: usize) -> Vec<Batch> {
 
 /// How often all files must be examined for one process to be busy for [`GOAL`]; drops files if once is too much.
 fn plan(tree: &mut Tree) -> usize {
-    const SLICE: Duration = Duration::from_millis(150);
-    // From all over the tree; the best of a few slices, because others use the machine, too.
-    let mut sample = (0..tree.files.len())
-        .map(|n| n * 97 % tree.files.len())
-        .cycle();
-    let mut slice = || {
-        let (start, mut words, mut bytes) = (Instant::now(), Words::new(), 0);
-        while let Some(index) = sample.next().filter(|_| start.elapsed() < SLICE) {
-            let path = tree.files[index].0.clone();
-            bytes += examine(&Job { index, path }, &mut words).bytes;
+    let (start, mut words, mut sampled) = (Instant::now(), Words::new(), 0);
+    let count = tree.files.len();
+    // From all over the tree: neighbours are alike.
+    for index in (0..count).map(|n| n * 97 % count) {
+        let path = tree.files[index].0.clone();
+        sampled += examine(&Job { index, path }, &mut words).bytes;
+        if start.elapsed() > GOAL / 8 {
+            break;
         }
-        bytes as f64 / start.elapsed().as_secs_f64()
-    };
-    let speed = (0..4).map(|_| slice()).fold(0.0, f64::max);
-    let possible = speed * GOAL.as_secs_f64();
+    }
+    let possible = sampled as f64 / start.elapsed().as_secs_f64() * GOAL.as_secs_f64();
     tree.truncate(2 * possible as u64);
     (possible / tree.bytes().max(1) as f64)
         .round()
