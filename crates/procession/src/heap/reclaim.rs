@@ -13,6 +13,7 @@ use super::block::{self, Container};
 use super::layout::UNIT;
 use super::mapping::{Heap, me};
 use super::object::{self, Death};
+use super::port::ShortWait;
 use super::word::{State, Word};
 use crate::atomic::{AtomicU64, Ordering};
 use crate::family::Owner;
@@ -21,6 +22,8 @@ use crate::kinds;
 impl Heap {
     /// Takes everything back from `dead`. The caller holds the reap lock and has proof.
     pub(crate) fn reclaim(&'static self, dead: Owner, clean: bool) {
+        // Nothing to mend under it (`units.rs`), but the reaper itself needs it at once.
+        self.header().units_lock.reap(&ShortWait, dead);
         self.reap_objects(dead, clean);
         self.settle_small(dead.slot());
         self.settle_units(dead.slot());

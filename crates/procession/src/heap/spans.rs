@@ -203,6 +203,15 @@ impl Heap {
             .min(self.spans().len() as u32)
     }
 
+    /// Whether a span for blocks of `bytes` waits for adoption.
+    #[cfg(test)]
+    pub(crate) fn has_orphan(&self, bytes: usize) -> bool {
+        self.spans().iter().take(self.spans_used() as usize).any(|span| {
+            let word = Word::load(&span.word);
+            word.state() == State::FREE && word.len() as usize == class_of(bytes)
+        })
+    }
+
     /// Calls `f` with the first granule, the size in bytes and the word of each block of the object region.
     pub(crate) fn each_small(&self, mut f: impl FnMut(u32, usize, Word)) {
         for span in 0..self.spans_used() {
