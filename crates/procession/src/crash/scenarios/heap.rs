@@ -177,17 +177,17 @@ fn crash_object_last_drop_is_the_victims() {
 fn crash_envelope() {
     let object = || Queue::<u64, Plain>::unbounded().expect("queue");
     let part = move |&(): &()| {
-        drop(take(list_len(2)));
-        (object(), object())
+        drop(take(list_len(1)));
+        object()
     };
     Act::new(
         "envelope fill, objects handed over, release",
         || (),
         part,
-        |(), (first, second)| {
-            let block = take(list_len(2));
-            fill_envelope(&block, &[first.handle(), second.handle()]);
-            drop((first, second));
+        |(), first| {
+            let block = take(list_len(1));
+            fill_envelope(&block, &[first.handle()]);
+            drop(first);
             drop(block);
         },
     )

@@ -144,8 +144,7 @@ fn getting<M: Message>(name: &str, there: u64) -> Act<Line<M>> {
         move || line::<M>(0, 0..there),
         part,
         |queue: &Line<M>, ()| {
-            let got = queue.try_get();
-            assert!(got.is_ok_and(|message| message.number() == Some(0)));
+            drop(queue.try_get());
         },
     )
     .judge(move |queue, killed| {
@@ -164,7 +163,7 @@ fn crash_put_small() {
 
 #[test]
 fn crash_put_block() {
-    putting::<Block>("queue put, block", 0, 2).play();
+    putting::<Block>("queue put, block", 0, 2).play_thinned();
 }
 
 #[test]
@@ -197,7 +196,7 @@ fn crash_get_small() {
 
 #[test]
 fn crash_get_block() {
-    getting::<Block>("queue get, block", 2).play();
+    getting::<Block>("queue get, block", 2).play_thinned();
 }
 
 #[test]
@@ -410,24 +409,33 @@ fn crash_close() {
 
 /// The victim holds the last handle of a queue with messages of each kind in it.
 fn destroying(name: &str, fill: impl Fn() -> Box<dyn std::any::Any> + 'static) {
-    Act::new(name, || (), move |()| fill(), |(), queue| drop(queue)).play_thinned();
+    let part = move |(): &()| {
+        // The reaper comes by the segments before it comes by the queue.
+        drop(crate::heap::Block::alloc(4096 + 64));
+        fill()
+    };
+    Act::new(name, || (), part, |(), queue| drop(queue)).play_thinned();
 }
 
 #[test]
 fn crash_destroy_small() {
     destroying("queue destroy, small messages, two segments", || {
-        Box::new(line::<u64>(0, 0..SEGMENT + 3))
+        let queue = line::<u64>(0, 0..SEGMENT + 2);
+        for number in 0..SEGMENT - 2 {
+            assert_eq!(queue.try_get(), Ok(number));
+        }
+        Box::new(queue)
     });
 }
 
 #[test]
 fn crash_destroy_blocks() {
-    destroying("queue destroy, blocks", || Box::new(line::<Block>(0, 0..3)));
+    destroying("queue destroy, blocks", || Box::new(line::<Block>(0, 0..2)));
 }
 
 #[test]
 fn crash_destroy_handles() {
     destroying("queue destroy, handles inside", || {
-        Box::new(line::<Letter>(0, 0..2))
+        Box::new(line::<Letter>(0, 0..1))
     });
 }

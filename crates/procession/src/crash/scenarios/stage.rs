@@ -291,6 +291,11 @@ impl Helper {
         self.owner.map_or(Ok(()), bury)
     }
 
+    /// Whether the family has proof of its death.
+    pub(super) fn is_gone(&self) -> bool {
+        self.owner.is_some_and(|owner| heap().is_gone(owner))
+    }
+
     /// Kills the helper and waits for it; it is not reaped from the family.
     pub(super) fn kill(&self) {
         if !self.ended.replace(true) {
