@@ -35,7 +35,8 @@ impl Heap {
 
     fn reap_objects(&'static self, dead: Owner, clean: bool) {
         self.each_small(|index, _, word| {
-            let kind = object::kind(self, index).filter(|_| word.state() == State::LIVE);
+            let whole = word.state() == State::LIVE || word.state() == State::DESTROYING;
+            let kind = object::kind(self, index).filter(|_| whole);
             if let Some(kind) = kind {
                 let held = self.has_bit(dead.slot(), index);
                 kinds::reap(
@@ -122,7 +123,9 @@ impl Heap {
             return false;
         };
         let word = Word::load(at);
-        if word.state() != State::LIVE || word.generation() != container.generation {
+        // One that is being destroyed still needs its parts: whoever goes on with it finds the others through them.
+        let whole = word.state() == State::LIVE || word.state() == State::DESTROYING;
+        if !whole || word.generation() != container.generation {
             return false;
         }
         object::kind(self, container.index)
