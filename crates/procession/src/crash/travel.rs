@@ -77,7 +77,11 @@ impl Route {
                 0
             };
         }
-        let visits = if thin { count_visits(&trace) } else { Vec::new() };
+        let visits = if thin {
+            count_visits(&trace)
+        } else {
+            Vec::new()
+        };
         Self {
             trace,
             turn,

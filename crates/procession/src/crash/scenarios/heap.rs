@@ -120,7 +120,9 @@ fn crash_alloc_big_extending() {
     let untouched = || {
         let used = &heap().header().units_used;
         let words = &heap().unit_words()[..used.load(Ordering::SeqCst) as usize];
-        words.iter().for_each(|word| word.store(0, Ordering::SeqCst));
+        words
+            .iter()
+            .for_each(|word| word.store(0, Ordering::SeqCst));
         used.store(0, Ordering::SeqCst);
     };
     Act::new(
@@ -140,7 +142,13 @@ fn crash_free_big_punching() {
         heap().header().warm.store(u64::MAX / 2, Ordering::Relaxed);
         block
     };
-    Act::new("free big, punching a hole", || (), part, |(), block| drop(block)).play();
+    Act::new(
+        "free big, punching a hole",
+        || (),
+        part,
+        |(), block| drop(block),
+    )
+    .play();
 }
 
 #[test]
@@ -151,7 +159,13 @@ fn crash_object_create_and_last_drop() {
         drop(queue);
         drop(again);
     };
-    Act::new("object create, clone, drops", || (), move |()| whole(), move |(), ()| whole()).play();
+    Act::new(
+        "object create, clone, drops",
+        || (),
+        move |()| whole(),
+        move |(), ()| whole(),
+    )
+    .play();
 }
 
 #[test]

@@ -123,8 +123,13 @@ fn crash_recv_block() {
 #[test]
 fn crash_create_and_drop() {
     let whole = || drop(pipe::<u64>());
-    Act::new("pipe create, drop both ends", || (), move |()| whole(), move |(), ()| whole())
-        .play_thinned();
+    Act::new(
+        "pipe create, drop both ends",
+        || (),
+        move |()| whole(),
+        move |(), ()| whole(),
+    )
+    .play_thinned();
 }
 
 /// The victim has the only hold on an end and drops it; somebody sleeps in `recv` on the other one.

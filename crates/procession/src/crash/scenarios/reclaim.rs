@@ -97,7 +97,9 @@ fn inherited(estate: Estate) -> Result<(), Fault> {
         return Err("the buffer which the dead one had not taken".into());
     }
     if other_end.try_recv() != Err(crate::RecvError::Eof) || !post.is_empty() {
-        return Err(Fault::Wedged("the dead one's end of a pipe is not closed".into()));
+        return Err(Fault::Wedged(
+            "the dead one's end of a pipe is not closed".into(),
+        ));
     }
     drop(dead);
     Ok(())
@@ -118,5 +120,11 @@ fn crash_reaping() {
 /// The dead one was destroying a queue with messages.
 #[test]
 fn crash_nothing_to_reap() {
-    Act::new("reaping, nobody is dead", || (), |()| (), |(), ()| reap_dead(the_heap())).play();
+    Act::new(
+        "reaping, nobody is dead",
+        || (),
+        |()| (),
+        |(), ()| reap_dead(the_heap()),
+    )
+    .play();
 }

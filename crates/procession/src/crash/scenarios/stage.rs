@@ -27,8 +27,7 @@ pub(super) fn total_points() -> u64 {
 pub(super) fn alone() -> bool {
     let arguments: Vec<String> = std::env::args().collect();
     let joined = arguments.join(" ");
-    let alone =
-        joined.contains("--test-threads=1") || joined.contains("--test-threads 1");
+    let alone = joined.contains("--test-threads=1") || joined.contains("--test-threads 1");
     if !alone {
         println!("crash: skipped, needs --test-threads=1 (make crash)");
     }
@@ -146,7 +145,9 @@ impl<P, V> Scenario for Act<P, V> {
     }
 
     fn check(&self, stage: Stage<P>, victim: Player<V>, killed: &Killed) -> Result<(), Fault> {
-        let owner = victim.owner.ok_or("the victim got no place in the family")?;
+        let owner = victim
+            .owner
+            .ok_or("the victim got no place in the family")?;
         bury(owner)?;
         (self.judge)(stage.props, killed)?;
         balance(&stage.before)
@@ -203,7 +204,9 @@ pub(super) fn balance(before: &HeapStats) -> Result<(), Fault> {
             let mut held = 0;
             heap.each_held(slot, |_| held += 1);
             if held > 0 {
-                return Err(Fault::Leaked(format!("free place {slot} holds {held} objects")));
+                return Err(Fault::Leaked(format!(
+                    "free place {slot} holds {held} objects"
+                )));
             }
         }
     }

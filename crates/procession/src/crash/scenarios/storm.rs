@@ -8,10 +8,11 @@
 //! - nothing arrives twice: a consumer that died before its commit has noted nothing;
 //! - in each consumer's life the messages of one producer's life come in the order of their numbers.
 
-use super::super::{Cause, Crowd, Death, Seat, Shared as Table, Storm};
+use super::super::{Cause, Crowd, Death, Pid, Seat, Shared as Table, Storm, os};
 use super::queue::WORDS;
 use super::stage::{alone, balance, bury_all, heap, in_a_process_of_its_own};
 use crate::atomic::fence;
+use crate::family::forked_child;
 use crate::{GetError, Queue};
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -51,12 +52,19 @@ struct Crew {
 impl Crew {
     fn produce(&self, seat: Seat) {
         let (number, life) = (seat.number, seat.life as usize);
-        let (begun, done) = (&self.book.begun[number][life], &self.book.done[number][life]);
+        let (begun, done) = (
+            &self.book.begun[number][life],
+            &self.book.done[number][life],
+        );
         for at in 0..NUMBERS as u32 {
             if self.book.finished.load(Ordering::SeqCst) != 0 {
                 return;
             }
-            let size = if at % 16 == 5 { WORDS } else { at as usize % 24 };
+            let size = if at % 16 == 5 {
+                WORDS
+            } else {
+                at as usize % 24
+            };
             begun.store(at + 1, Ordering::SeqCst);
             let message = (number as u32, seat.life, at, vec![u64::from(at); size]);
             if self.queue.put(message).is_err() {
@@ -100,9 +108,21 @@ impl Crew {
 
 impl Crowd for Crew {
     fn enlist(&mut self, seat: Seat) {
-        assert!((seat.life as usize) < LIVES, "more lives than the table has room for");
+        assert!(
+            (seat.life as usize) < LIVES,
+            "more lives than the table has room for"
+        );
         // As a parent does that joins its child.
         bury_all();
+    }
+
+    fn fork(&self, _seat: Seat, child: &mut dyn FnMut()) -> std::io::Result<Pid> {
+        // As whoever starts a process does: a child killed before it came up is known by its pid alone.
+        let pid = os::fork(child)?;
+        if let Some(owner) = forked_child() {
+            heap().note_pid(owner, pid.as_raw_nonzero().get() as u32);
+        }
+        Ok(pid)
     }
 
     fn member(&self, seat: Seat) {
@@ -161,8 +181,15 @@ fn storm() {
         .stops(STOPS)
         .gap(Duration::from_micros(200)..Duration::from_millis(8))
         .limits(Duration::from_secs(60), Duration::from_secs(10))
-        .run("4 producers, 4 consumers, one queue", PRODUCERS + CONSUMERS, &mut crew);
-    assert!(tally.fault.is_none() && tally.overdue.is_empty() && tally.quits == 0, "{tally:?}");
+        .run(
+            "4 producers, 4 consumers, one queue",
+            PRODUCERS + CONSUMERS,
+            &mut crew,
+        );
+    assert!(
+        tally.fault.is_none() && tally.overdue.is_empty() && tally.quits == 0,
+        "{tally:?}"
+    );
     assert_eq!(crew.deaths, tally.lives, "everybody was waited for");
     assert_eq!(descriptors(), files, "descriptors");
 
@@ -178,7 +205,10 @@ fn storm() {
                 twice += u32::from(arrived > 1);
                 lost += u32::from(arrived == 0 && number < done);
                 unsure += u32::from(arrived == 1 && number >= done && number < begun);
-                assert!(arrived == 0 || number < begun, "{seat}.{life}.{number} was never put");
+                assert!(
+                    arrived == 0 || number < begun,
+                    "{seat}.{life}.{number} was never put"
+                );
             }
         }
     }
@@ -189,7 +219,10 @@ fn storm() {
         "storm: {put} messages put, {got} taken, {unsure} arrived of a producer killed just behind its put; \
          lost with a killed consumer: {lost} (at most {consumers}); twice {twice}, damaged {damaged}, out of order {disorder}"
     );
-    assert!(lost <= consumers, "{lost} lost by {consumers} killed consumers");
+    assert!(
+        lost <= consumers,
+        "{lost} lost by {consumers} killed consumers"
+    );
     assert!(unsure <= crew.producers_killed + PRODUCERS as u32);
     assert_eq!((twice, damaged, disorder), (0, 0, 0));
     assert!(put > 10_000, "only {put} messages");
@@ -198,5 +231,5 @@ fn storm() {
     let used = heap().stats().used_bytes;
     assert!(used < 64 << 20, "{used} bytes are set aside");
     // Nobody is left to wait for.
-    assert!(super::super::os::no_children());
+    assert!(os::no_children());
 }
