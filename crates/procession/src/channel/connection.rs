@@ -72,8 +72,9 @@ impl Object for SharedEnd {
             return;
         };
         let side = self.side();
-        pipe.lanes[side].close();
+        // In this order: whoever has read end of file can send no more.
         pipe.lanes[1 - side].close_for_readers();
+        pipe.lanes[side].close();
         let envelope = BlockRef::from_bits(self.envelope.load(Ordering::SeqCst));
         drop(envelope.and_then(|block| Block::reclaim(block, container)));
     }

@@ -375,6 +375,12 @@ impl<T, C: Codec<T>> Queue<T, C> {
         self.shared.channel.is_closed()
     }
 
+    /// Items ever put, modulo 2^32.
+    #[cfg(test)]
+    pub(crate) fn ever_put(&self) -> u32 {
+        self.shared.channel.ever_put()
+    }
+
     /// Iterates over the items until the queue is closed and drained, waiting for each. An item that cannot be read ends it.
     pub fn iter(&self) -> impl Iterator<Item = T> + '_ {
         std::iter::from_fn(|| self.get().ok())

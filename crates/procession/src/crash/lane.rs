@@ -96,7 +96,7 @@ impl<S: Scenario> Lane<'_, S> {
                 Arrival::Overslept => return Ok("rousing the victim does not wake it"),
                 Arrival::Asleep | Arrival::Died(_) => {}
             }
-            let parting = self.parting(point, &staged)?;
+            let strayed = self.has_strayed(point, &staged);
             let died = matches!(staged.arrival, Arrival::Died(_));
             let asleep = staged.arrival == Arrival::Asleep;
             // Victims that finish are all killed at the same place: one is enough.
@@ -106,6 +106,8 @@ impl<S: Scenario> Lane<'_, S> {
             if died {
                 return Ok(SUICIDE);
             }
+            // Only now: one stage at a time, a second one would be set on top of the first.
+            let parting = if strayed { self.parting(point)? } else { None };
             if finishes >= FINISHES && point.step >= self.route.len() {
                 return Ok("");
             }
@@ -137,7 +139,7 @@ impl<S: Scenario> Lane<'_, S> {
             woken: true,
         };
         let staged = self.stage(whole, |tracee| tracee.record(limit, &mut trace))?;
-        self.route = Route::new(trace);
+        self.route = Route::new(trace, self.sweep.thin);
         Ok(staged)
     }
 
@@ -155,18 +157,19 @@ impl<S: Scenario> Lane<'_, S> {
         self.stage(point, |tracee| tracee.travel(point.step, point.woken, None))
     }
 
-    /// After a victim that was elsewhere than the recorded one, or finished earlier: the operation takes
-    /// another way now (malloc has another list to look at, say). Records it, and gives the step where
-    /// the two part: what lies behind on the new way has not been visited yet.
-    fn parting(&mut self, point: Point, staged: &Staged<S>) -> io::Result<Option<u64>> {
+    /// Whether the victim was elsewhere than the recorded one, or finished earlier.
+    fn has_strayed(&self, point: Point, staged: &Staged<S>) -> bool {
         let strayed = match staged.arrival {
             Arrival::Step => !self.route.agrees(point.step, staged.address),
             Arrival::Finished => point.step < self.route.len(),
             _ => false,
         };
-        if !strayed || self.misses >= MISSES {
-            return Ok(None);
-        }
+        strayed && self.misses < MISSES
+    }
+
+    /// After a victim that strayed: the operation takes another way now (malloc has another list to look at, say).
+    /// Records it, and gives the step where the two part: what lies behind on the new way has not been visited yet.
+    fn parting(&mut self, point: Point) -> io::Result<Option<u64>> {
         self.misses += 1;
         let old = std::mem::take(&mut self.route);
         drop(self.scout()?);

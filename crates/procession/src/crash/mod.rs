@@ -32,6 +32,7 @@ mod storm;
 mod travel;
 mod wire;
 
+mod scenarios;
 mod tests;
 
 pub(crate) use os::Pid;

@@ -83,6 +83,13 @@ pub(super) fn wait(pid: Pid, block: bool) -> io::Result<Waited> {
     }
 }
 
+/// Whether this process has no child, not even a zombie.
+pub(super) fn no_children() -> bool {
+    // SAFETY: a null status is allowed: nothing is written.
+    let got = unsafe { libc::waitpid(-1, ptr::null_mut(), libc::WNOHANG | libc::__WALL) };
+    got == -1 && io::Error::last_os_error().raw_os_error() == Some(libc::ECHILD)
+}
+
 /// Sends a signal; a process that is gone already is no error.
 pub(super) fn kill(pid: Pid, signal: Signal) {
     // The one possible error is ESRCH: the pid is our child's, not yet reaped or just gone.

@@ -68,7 +68,7 @@ pub(crate) struct Report {
     pub(crate) stops: u64,
     /// Points whose victim stood at another instruction than the first run had recorded.
     pub(crate) drifted: u64,
-    /// Points left out amid the rounds of a string instruction.
+    /// Points left out amid the rounds of a string instruction or of a thinned walk.
     pub(crate) skipped: u64,
     /// Why the sweep ended before the operation did, if so.
     pub(crate) cut: Option<String>,
@@ -133,7 +133,7 @@ impl fmt::Display for Report {
         if self.skipped > 0 {
             write!(
                 f,
-                ", {} rounds of string instructions left out",
+                ", {} rounds of string instructions and long walks left out",
                 self.skipped
             )?;
         }

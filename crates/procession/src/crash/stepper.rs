@@ -117,6 +117,7 @@ pub(crate) struct Sweep {
     pub(super) max_steps: u64,
     pub(super) shortcuts: bool,
     pub(super) pinned: bool,
+    pub(super) thin: bool,
 }
 
 impl Sweep {
@@ -133,6 +134,7 @@ impl Sweep {
             max_steps: 200_000,
             shortcuts: true,
             pinned: true,
+            thin: false,
         }
     }
 
@@ -179,6 +181,12 @@ impl Sweep {
     /// Whether tracer and victim share one CPU.
     pub(crate) fn pinned(self, pinned: bool) -> Self {
         Self { pinned, ..self }
+    }
+
+    /// Whether to leave out most of the visits to an instruction that comes up very often: for operations that walk over
+    /// large tables.
+    pub(crate) fn thin(self, thin: bool) -> Self {
+        Self { thin, ..self }
     }
 
     pub(super) fn after(&self, point: Point) -> Point {

@@ -39,10 +39,16 @@ pub(super) struct Route {
     turn: Vec<u64>,
     /// Of a repeated string instruction at `trace[k]`: rounds done, rounds left. Else 0, 0.
     rounds: Vec<(u32, u32)>,
+    /// How often `trace[k]` came up before, and will come up again; empty if loops are walked whole.
+    visits: Vec<(u32, u32)>,
 }
 
+/// In a thinned walk, visits to one instruction that are not left out: so many first and last ones, and powers of two.
+const FIRST_VISITS: u32 = 12;
+const LAST_VISITS: u32 = 2;
+
 impl Route {
-    pub(super) fn new(trace: Vec<u64>) -> Self {
+    pub(super) fn new(trace: Vec<u64>, thin: bool) -> Self {
         // A repeated string instruction stops after each round when stepped, but not at a breakpoint.
         let repeats = trace
             .windows(2)
@@ -71,18 +77,32 @@ impl Route {
                 0
             };
         }
+        let visits = if thin {
+            count_visits(&trace)
+        } else {
+            Vec::new()
+        };
         Self {
             trace,
             turn,
             rounds,
+            visits,
         }
     }
 
     /// Whether the point lies between two rounds of one string instruction, and neither near its ends
     /// nor after a power of two: a copy of 64 KiB may stop 65536 times.
+    ///
+    /// In a thinned walk also whether it is one of many visits to the same instruction, neither of the first or last nor a
+    /// power of two: a walk over a table repeats the same few loads thousands of times, and what it does at a row that
+    /// matters are other instructions, which are visited rarely and hence all.
     pub(super) fn is_dull(&self, step: u64) -> bool {
         let rounds = self.rounds.get(step as usize);
+        let visits = self.visits.get(step as usize);
         rounds.is_some_and(|(done, left)| *done > 3 && *left > 1 && !done.is_power_of_two())
+            || visits.is_some_and(|(done, left)| {
+                *done >= FIRST_VISITS && *left >= LAST_VISITS && !done.is_power_of_two()
+            })
     }
 
     pub(super) fn len(&self) -> u64 {
@@ -117,6 +137,20 @@ impl Route {
         ways.min_by_key(|(_, turn, left)| turn + left)
             .filter(|(_, turn, left)| turn + left < step)
     }
+}
+
+fn count_visits(trace: &[u64]) -> Vec<(u32, u32)> {
+    let mut seen: HashMap<u64, u32> = HashMap::new();
+    let done: Vec<u32> = trace
+        .iter()
+        .map(|address| {
+            let count = seen.entry(*address).or_insert(0);
+            *count += 1;
+            *count - 1
+        })
+        .collect();
+    let left = |(address, done): (&u64, &u32)| (*done, seen[address] - done - 1);
+    trace.iter().zip(&done).map(left).collect()
 }
 
 /// How the tracee stopped.

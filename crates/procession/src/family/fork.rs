@@ -39,6 +39,12 @@ pub(crate) fn become_participant(owner: Owner) -> bool {
     came_up
 }
 
+/// The three handlers, for tests that run them one by one.
+#[cfg(test)]
+pub(crate) fn fork_hooks() -> (extern "C" fn(), extern "C" fn(), extern "C" fn()) {
+    (prepare, in_parent, in_child)
+}
+
 pub(super) extern "C" fn prepare() {
     let Some(heap) = heap() else { return };
     let guards = (heap::lock_local(), heap::lock_known());

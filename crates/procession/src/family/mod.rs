@@ -16,6 +16,8 @@ mod patrol;
 #[cfg(not(procession_loom))]
 mod waiter;
 
+#[cfg(all(test, not(procession_loom)))]
+pub(crate) use fork::fork_hooks;
 #[cfg(not(procession_loom))]
 pub(crate) use fork::{become_participant, forked_child};
 #[cfg(not(procession_loom))]

@@ -69,9 +69,11 @@ pub(crate) fn reap_dead(heap: &'static Heap) {
         return;
     }
     // Also those that somebody else declared dead, and those whose reaper died midway.
-    for dead in owners(heap, &[Presence::Dead]) {
+    // Again from the start after each: its death may be the proof of others'.
+    while let Some(dead) = owners(heap, &[Presence::Dead]).next() {
         let clean = heap.participants()[dead.slot()].left_cleanly();
         heap.reclaim(dead, clean);
+        heap.forsake(dead.slot());
         heap.free_slot(dead.slot());
         heap.header().reaped.fetch_add(1, Ordering::Relaxed);
     }

@@ -309,6 +309,8 @@ impl Drop for Block {
     fn drop(&mut self) {
         if self.link().load(Ordering::Relaxed) & ENVELOPE != 0 {
             envelope::release_all(self);
+            // A free place is no envelope: whoever takes it may die before it has written a link of its own.
+            self.link().store(0, Ordering::SeqCst);
         }
         let heap = the_heap();
         if self.reference.is_unit() {

@@ -1,7 +1,7 @@
 //! Rows of the participant table: who is there, and proof that somebody is not.
 //!
 //! ```text
-//! word = generation:20 << 2 | state:2
+//! word = creator's slot:10 (STARTING only) | generation:20 | state:2
 //!
 //!   FREE      nobody; the generation is that of the last owner
 //!   STARTING  made by `creator` for a process that has not come up yet
@@ -11,7 +11,9 @@
 //!
 //! FREE -> STARTING is a CAS by the creator, STARTING -> LIVE a CAS by the new process itself (if it lost the slot to a
 //! reaper meanwhile it must not touch anything), LIVE or STARTING -> DEAD a CAS by whoever has the proof, DEAD -> FREE
-//! a store by the reaper as its very last step. So a slot is never given out while a trace of its last owner exists.
+//! a store by the reaper as its very last step. The creator's slot is in the word itself, so that there is no moment at which a
+//! creator can die and leave a place of which nobody knows whose it was; before a creator's own slot becomes FREE, the places it
+//! reserved and never started a process for are declared dead ([`Heap::forsake`]). So a slot is never given out while a trace of its last owner exists.
 
 use super::error::HeapError;
 use super::layout::Participant;
@@ -38,6 +40,9 @@ pub(crate) const CLEAN: u32 = 1;
 fn pack(presence: Presence, generation: u32) -> u32 {
     (generation << STATE_BITS) | presence as u32
 }
+
+/// Where the creator's slot is in the word.
+const CREATOR_SHIFT: u32 = STATE_BITS + GENERATION_BITS;
 
 fn unpack(word: u32) -> (Presence, u32) {
     let presence = match word & 3 {
@@ -70,14 +75,18 @@ impl Participant {
     }
 
     fn transition(&self, from: (Presence, u32), to: Presence) -> bool {
-        self.word
-            .compare_exchange(
-                pack(from.0, from.1),
-                pack(to, from.1),
-                Ordering::SeqCst,
-                Ordering::SeqCst,
-            )
-            .is_ok()
+        let word = self.word.load(Ordering::SeqCst);
+        unpack(word) == from
+            && self
+                .word
+                .compare_exchange(word, pack(to, from.1), Ordering::SeqCst, Ordering::SeqCst)
+                .is_ok()
+    }
+
+    /// The slot of whoever reserved this one, while no process has come up in it.
+    fn creator_slot(&self) -> Option<usize> {
+        let word = self.word.load(Ordering::SeqCst);
+        (unpack(word).0 == Presence::Starting).then_some((word >> CREATOR_SHIFT) as usize)
     }
 }
 
@@ -91,11 +100,12 @@ impl Heap {
             }
             let next = (generation + 1) & GENERATION_MASK;
             let next = next.max(1);
+            let by = creator.map_or(slot, Owner::slot) as u32;
             // The fields are those of a free slot: clean them before anybody can see it taken. Two reservers may both
             // do so; only one wins the CAS, and writes the creator after it.
             let taken = participant.word.compare_exchange(
                 pack(Presence::Free, generation),
-                pack(Presence::Starting, next),
+                pack(Presence::Starting, next) | (by << CREATOR_SHIFT),
                 Ordering::SeqCst,
                 Ordering::SeqCst,
             );
@@ -146,7 +156,20 @@ impl Heap {
     pub(crate) fn note_pid(&self, owner: Owner, pid: u32) {
         let participant = &self.participants()[owner.slot()];
         if participant.presence() == (Presence::Starting, owner.generation()) {
-            participant.pid.store(pid, Ordering::Relaxed);
+            // Start time first: a pid alone may be somebody else's by the time it is asked about.
+            let started = crate::sys::identity::start_time(pid).unwrap_or(0);
+            participant.started.store(started, Ordering::Relaxed);
+            participant.pid.store(pid, Ordering::Release);
+        }
+    }
+
+    /// A creator's place is about to be free: what it reserved for processes that nobody can have started dies with it.
+    pub(crate) fn forsake(&self, creator: usize) {
+        for participant in self.participants().iter().take(self.slots_used()) {
+            let state = participant.presence();
+            if participant.creator_slot() == Some(creator) && participant.identity().is_none() {
+                self.declare_dead(participant, state);
+            }
         }
     }
 
@@ -224,7 +247,14 @@ impl Heap {
         if let Some(identity) = participant.identity() {
             return identity.is_gone();
         }
-        let creator = Owner::from_word(participant.creator.load(Ordering::SeqCst));
-        creator.is_some_and(|creator| self.is_gone(creator))
+        match Owner::from_word(participant.creator.load(Ordering::SeqCst)) {
+            Some(creator) => self.is_gone(creator),
+            // The creator died (or is) between reserving the place and writing its name.
+            None => participant.creator_slot().is_some_and(|slot| {
+                let (presence, generation) = self.participants()[slot].presence();
+                let itself = std::ptr::eq(participant, &self.participants()[slot]);
+                presence != Presence::Free && !itself && self.is_gone(Owner::new(slot, generation))
+            }),
+        }
     }
 }

@@ -13,6 +13,7 @@ use super::block::{self, Container};
 use super::layout::UNIT;
 use super::mapping::{Heap, me};
 use super::object::{self, Death};
+use super::port::ShortWait;
 use super::word::{State, Word};
 use crate::atomic::{AtomicU64, Ordering};
 use crate::family::Owner;
@@ -21,6 +22,8 @@ use crate::kinds;
 impl Heap {
     /// Takes everything back from `dead`. The caller holds the reap lock and has proof.
     pub(crate) fn reclaim(&'static self, dead: Owner, clean: bool) {
+        // Nothing to mend under it (`units.rs`), but the reaper itself needs it at once.
+        self.header().units_lock.reap(&ShortWait, dead);
         self.reap_objects(dead, clean);
         self.settle_small(dead.slot());
         self.settle_units(dead.slot());
@@ -32,7 +35,8 @@ impl Heap {
 
     fn reap_objects(&'static self, dead: Owner, clean: bool) {
         self.each_small(|index, _, word| {
-            let kind = object::kind(self, index).filter(|_| word.state() == State::LIVE);
+            let whole = word.state() == State::LIVE || word.state() == State::DESTROYING;
+            let kind = object::kind(self, index).filter(|_| whole);
             if let Some(kind) = kind {
                 let held = self.has_bit(dead.slot(), index);
                 kinds::reap(
@@ -114,17 +118,18 @@ impl Heap {
         }
     }
 
-    /// Whether the container has the block. One that is being destroyed still knows: its destruction begins anew if it was cut short.
     fn is_in(&'static self, container: Container, reference: block::BlockRef) -> bool {
         let Some(at) = self.words().get(container.index as usize) else {
             return false;
         };
         let word = Word::load(at);
-        let exists = matches!(word.state(), State::LIVE | State::DESTROYING);
-        exists
-            && word.generation() == container.generation
-            && object::kind(self, container.index)
-                .is_some_and(|kind| kinds::contains(self, kind, container.index, reference))
+        // One that is being destroyed still needs its parts: whoever goes on with it finds the others through them.
+        let whole = word.state() == State::LIVE || word.state() == State::DESTROYING;
+        if !whole || word.generation() != container.generation {
+            return false;
+        }
+        object::kind(self, container.index)
+            .is_some_and(|kind| kinds::contains(self, kind, container.index, reference))
     }
 
     /// Makes a block of a dead owner ours, and frees it.

@@ -203,6 +203,18 @@ impl Heap {
             .min(self.spans().len() as u32)
     }
 
+    /// Whether a span for blocks of `bytes` waits for adoption.
+    #[cfg(test)]
+    pub(crate) fn has_orphan(&self, bytes: usize) -> bool {
+        self.spans()
+            .iter()
+            .take(self.spans_used() as usize)
+            .any(|span| {
+                let word = Word::load(&span.word);
+                word.state() == State::FREE && word.len() as usize == class_of(bytes)
+            })
+    }
+
     /// Calls `f` with the first granule, the size in bytes and the word of each block of the object region.
     pub(crate) fn each_small(&self, mut f: impl FnMut(u32, usize, Word)) {
         for span in 0..self.spans_used() {
@@ -227,6 +239,14 @@ impl Heap {
 
     /// Makes orphans of a dead participant's spans.
     pub(crate) fn orphan_spans(&self, slot: usize) {
+        // It may have died between claiming a span and raising the mark.
+        let used = self.spans_used();
+        let beyond = self.spans().get(used as usize);
+        if beyond.is_some_and(|span| Word::load(&span.word).state() != State::VOID) {
+            self.header()
+                .spans_used
+                .fetch_max(used + 1, Ordering::SeqCst);
+        }
         for span in self.spans().iter().take(self.spans_used() as usize) {
             let word = Word::load(&span.word);
             if word.state() == State::OWNED && word.owner_slot() == slot {
