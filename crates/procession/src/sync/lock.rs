@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 #[repr(C)]
 #[derive(Debug, zerocopy::FromBytes)]
 pub(crate) struct SharedLock {
-    raw: RawLock,
+    pub(crate) raw: RawLock,
 }
 const _: () = assert!(size_of::<SharedLock>() <= 64);
 
