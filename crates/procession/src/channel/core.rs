@@ -18,11 +18,11 @@
 //! Scenario "redelivery": a consumer that dies before its store of `head` has taken nothing; the next one gets the message.
 
 use super::listeners::Listeners;
-use super::ring::{Commit, Found, Segment, Tag};
+use super::ring::{Found, Segment, Tag};
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::family::Waiter;
 use crate::heap::{Block, BlockRef, Container, Death, HeapError, ShortWait};
-use crate::sync::raw::{Deadline, Port, RawBell, RawLock, Slept};
+use crate::sync::raw::{Commit, Deadline, Port, RawBell, RawCommit, RawLock, Slept};
 
 /// Largest payload that travels inside the ring.
 pub(crate) const INLINE_MAX: usize = 8 * 1024;
@@ -56,19 +56,19 @@ pub(crate) struct Channel {
     idle: [AtomicU64; 1],
 
     // Producers' line, under P.
-    tail: AtomicU64,
+    tail: RawCommit,
     /// The segment that producers write to; 0: none yet.
     last: AtomicU64,
     /// A value that `head` had; saves reading the consumers' line.
-    head_seen: AtomicU64,
+    head_seen: RawCommit,
     producers: RawLock,
     spare_p: [AtomicU32; 9],
 
     // Consumers' line, under C.
-    head: AtomicU64,
+    head: RawCommit,
     /// The segment that consumers read from; 0: none yet.
     current: AtomicU64,
-    tail_seen: AtomicU64,
+    tail_seen: RawCommit,
     consumers: RawLock,
     spare_c: [AtomicU32; 9],
 }
@@ -147,14 +147,14 @@ impl Channel {
     /// Items put and not yet taken.
     pub(crate) fn len(&self) -> usize {
         // Head first: it never passes a tail read later, so the difference is never negative.
-        let head = Commit::load(&self.head, Ordering::Acquire);
-        let tail = Commit::load(&self.tail, Ordering::Acquire);
+        let head = self.head.theirs();
+        let tail = self.tail.theirs();
         tail.items.wrapping_sub(head.items) as usize
     }
 
     /// Items ever put, modulo 2^32.
     pub(crate) fn ever_put(&self) -> u32 {
-        Commit::load(&self.tail, Ordering::SeqCst).items
+        self.tail.look().items
     }
 
     pub(crate) fn max_items(&self) -> usize {
@@ -163,7 +163,7 @@ impl Channel {
 
     #[inline]
     pub(crate) fn has_items(&self) -> bool {
-        self.head.load(Ordering::SeqCst) != self.tail.load(Ordering::SeqCst)
+        self.head.look() != self.tail.look()
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -242,7 +242,7 @@ impl Channel {
         let waiter = Waiter::new();
         let (mut turn, mut late) = (0, false);
         loop {
-            let head = self.head.load(Ordering::SeqCst);
+            let head = self.head.look();
             match self.try_put(me, parcel) {
                 Err(PutFault::Full) => {}
                 result => return result,
@@ -251,7 +251,7 @@ impl Channel {
                 return Err(PutFault::TimedOut);
             }
             let moved = || {
-                self.head.load(Ordering::SeqCst) != head || self.flags.load(Ordering::SeqCst) != 0
+                self.head.look() != head || self.flags.load(Ordering::SeqCst) != 0
             };
             self.spin_for_room(&waiter, &mut turn);
             if !moved() {
@@ -263,11 +263,11 @@ impl Channel {
     /// Spins until a good part of the ring is free. Going on at the first free byte would make both sides hand the same two cache lines over
     /// for every single record; this way they meet once in many.
     fn spin_for_room(&self, waiter: &Waiter, turn: &mut u32) {
-        let tail = Commit::load(&self.tail, Ordering::Relaxed);
+        let tail = self.tail.own();
         let fixed = self.fixed.load(Ordering::Relaxed);
         let max = self.max_items.load(Ordering::Relaxed);
         loop {
-            let head = Commit::load(&self.head, Ordering::Acquire);
+            let head = self.head.theirs();
             let few_bytes = fixed == 0 || tail.bytes.wrapping_sub(head.bytes) <= fixed / 2;
             let few_items = max == 0 || tail.items.wrapping_sub(head.items) <= max / 2;
             let over = (few_bytes && few_items) || self.flags.load(Ordering::Relaxed) != 0;
@@ -335,7 +335,7 @@ impl Channel {
         let waiter = Waiter::new();
         let (mut turn, mut late) = (0, false);
         loop {
-            let head = self.head.load(Ordering::SeqCst);
+            let head = self.head.look();
             match self.try_put_batch(me, batch, from) {
                 Err(PutFault::Full) => {}
                 result => return result,
@@ -344,7 +344,7 @@ impl Channel {
                 return Err(PutFault::TimedOut);
             }
             let moved = || {
-                self.head.load(Ordering::SeqCst) != head || self.flags.load(Ordering::SeqCst) != 0
+                self.head.look() != head || self.flags.load(Ordering::SeqCst) != 0
             };
             while waiter.spin(turn) && !moved() {
                 turn += 1;
@@ -364,7 +364,7 @@ impl Channel {
     ) -> Result<usize, PutFault> {
         loop {
             let guard = self.lock(&self.producers);
-            let start = Commit::load(&self.tail, Ordering::Relaxed);
+            let start = self.tail.own();
             let (mut tail, mut crowded) = (start, None);
             for payload in batch.iter_from(from) {
                 match self.place_under_lock(tail, payload) {
@@ -378,7 +378,7 @@ impl Channel {
             let placed = tail.items.wrapping_sub(start.items);
             if placed != 0 {
                 // The one store that makes the whole batch visible.
-                self.tail.store(tail.to_word(), Ordering::Release);
+                self.tail.publish(tail);
             }
             drop(guard);
             match crowded {
@@ -406,17 +406,14 @@ impl Channel {
         let Some(segment) = self.last_segment()? else {
             return Err(self.need_segment(tail, size, 0));
         };
-        let seen = Commit::load(&self.head_seen, Ordering::Relaxed);
+        let seen = self.head_seen.own();
         if segment.room(tail.bytes, seen.bytes, size).is_none() {
             let head = self.see_head();
             if segment.room(tail.bytes, head.bytes, size).is_none() {
                 return Err(self.crowded(tail, head, size, segment.capacity()));
             }
         }
-        Ok(Commit {
-            items: tail.items.wrapping_add(1),
-            bytes: segment.write(tail.bytes, Tag::Inline, payload),
-        })
+        Ok(tail.advance(segment.write(tail.bytes, Tag::Inline, payload)))
     }
 
     /// Takes up to `max` items under one lock and with one commit: either inline ones, which are added to `into`, or one block.
@@ -475,9 +472,9 @@ impl Channel {
         into: &mut Batch,
         retired: &mut Option<Block>,
     ) -> Result<(), GetFault> {
-        let head = Commit::load(&self.head, Ordering::Relaxed);
-        let tail = Commit::load(&self.tail, Ordering::Acquire);
-        self.tail_seen.store(tail.to_word(), Ordering::Relaxed);
+        let head = self.head.own();
+        let tail = self.tail.theirs();
+        self.tail_seen.publish(tail);
         if tail == head {
             return Err(self.why_empty());
         }
@@ -508,14 +505,11 @@ impl Channel {
                 break;
             };
             segment.payload(&record, |bytes| into.push(bytes));
-            at = Commit {
-                items: at.items.wrapping_add(1),
-                bytes: record.end,
-            };
+            at = at.advance(record.end);
             found = segment.find(at.bytes, limit);
         }
         // Release: as in `accept`.
-        self.head.store(at.to_word(), Ordering::Release);
+        self.head.publish(at);
         Ok(())
     }
 
@@ -610,13 +604,13 @@ impl Channel {
             };
             return Err(Crowded::Fault(fault));
         }
-        let tail = Commit::load(&self.tail, Ordering::Relaxed);
+        let tail = self.tail.own();
         self.check_bound(tail)?;
         let size = Segment::record_size(payload.len() as u32);
         let Some(segment) = self.last_segment()? else {
             return Err(self.need_segment(tail, size, 0));
         };
-        let mut head = Commit::load(&self.head_seen, Ordering::Relaxed);
+        let mut head = self.head_seen.own();
         let mut need = segment.room(tail.bytes, head.bytes, size);
         if need.is_none() {
             head = self.see_head();
@@ -627,14 +621,7 @@ impl Channel {
         }
         let end = segment.write(tail.bytes, tag, payload);
         // The one store that makes the record visible; pairs with the Acquire in `take_under_lock`.
-        self.tail.store(
-            Commit {
-                items: tail.items.wrapping_add(1),
-                bytes: end,
-            }
-            .to_word(),
-            Ordering::Release,
-        );
+        self.tail.publish(tail.advance(end));
         Ok(())
     }
 
@@ -644,7 +631,7 @@ impl Channel {
         if max == 0 {
             return Ok(());
         }
-        let seen = Commit::load(&self.head_seen, Ordering::Relaxed);
+        let seen = self.head_seen.own();
         if tail.items.wrapping_sub(seen.items) < max
             || tail.items.wrapping_sub(self.see_head().items) < max
         {
@@ -656,8 +643,8 @@ impl Channel {
 
     /// Reads the consumers' line and notes it. Acquire: what was read before `head` moved is really free.
     fn see_head(&self) -> Commit {
-        let head = Commit::load(&self.head, Ordering::Acquire);
-        self.head_seen.store(head.to_word(), Ordering::Relaxed);
+        let head = self.head.theirs();
+        self.head_seen.publish(head);
         head
     }
 
@@ -729,7 +716,7 @@ impl Channel {
             Err(Crowded::NeedSegment { .. }) => return Err(None),
         };
         // Somebody put something, or linked a segment, since the base was read.
-        if Commit::load(&self.tail, Ordering::Relaxed).bytes != base {
+        if self.tail.own().bytes != base {
             return Err(None);
         }
         if last.is_some_and(|last| last.is_fresh(base, capacity)) {
@@ -765,11 +752,11 @@ impl Channel {
         into: &mut impl Sink,
         retired: &mut Option<Block>,
     ) -> Result<(), GetFault> {
-        let head = Commit::load(&self.head, Ordering::Relaxed);
-        let mut tail = Commit::load(&self.tail_seen, Ordering::Relaxed);
+        let head = self.head.own();
+        let mut tail = self.tail_seen.own();
         if tail == head || tail.bytes.wrapping_sub(head.bytes) > MAX_IN_FLIGHT {
-            tail = Commit::load(&self.tail, Ordering::Acquire);
-            self.tail_seen.store(tail.to_word(), Ordering::Relaxed);
+            tail = self.tail.theirs();
+            self.tail_seen.publish(tail);
             if tail == head {
                 return Err(self.why_empty());
             }
@@ -798,13 +785,8 @@ impl Channel {
         found: Found,
         into: &mut impl Sink,
     ) -> Result<(), GetFault> {
-        let next = Commit {
-            items: head.items.wrapping_add(1),
-            bytes: found.end,
-        }
-        .to_word();
-        // Release: our reads are done before a producer, which loads it with Acquire, reuses the bytes.
-        let commit = || self.head.store(next, Ordering::Release);
+        // Our reads are done before a producer that sees it reuses the bytes.
+        let commit = || self.head.publish(head.advance(found.end));
         if found.tag == Tag::Inline {
             segment.payload(&found, |bytes| into.take(bytes));
             commit();
@@ -867,8 +849,8 @@ impl Channel {
     /// The records cannot be followed any more: everything in flight is lost, what comes later is not (the next look for
     /// the current segment passes by those that `head` has left behind).
     fn give_up(&self, error: HeapError) -> GetFault {
-        let tail = Commit::load(&self.tail, Ordering::Acquire);
-        self.head.store(tail.to_word(), Ordering::SeqCst);
+        let tail = self.tail.theirs();
+        self.head.publish(tail);
         GetFault::corrupt(error)
     }
 
@@ -925,8 +907,8 @@ impl Channel {
     /// Calls `f` for each segment with the positions of the records in it. Under P and C.
     fn each_segment(&self, mut f: impl FnMut(u64, &Segment, u32, u32)) {
         let (head, tail) = (
-            Commit::load(&self.head, Ordering::SeqCst),
-            Commit::load(&self.tail, Ordering::SeqCst),
+            self.head.look(),
+            self.tail.look(),
         );
         let mut reference = match self.current.load(Ordering::SeqCst) {
             0 => self.first.load(Ordering::SeqCst),

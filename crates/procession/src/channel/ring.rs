@@ -1,11 +1,9 @@
 //! Records of variable size in a segment of the heap, made visible by one store.
 #![expect(unsafe_code, reason = "copies records in and out of the mapped heap")]
 //!
-//! A channel counts, modulo 2^32, the items and the bytes that were ever put and ever taken. Both counts share one word, so *one store commits both*:
+//! A channel's two commit words (`sync/raw/commit.rs`) count items and bytes; the bytes are positions here:
 //!
 //! ```text
-//! commit word = items:32 | bytes:32         tail: written by producers under P      head: written by consumers under C
-//!
 //!        head                tail
 //!          v                   v
 //!   free   | rec | rec | rec | |   free         position p lies at data[(p - base) % capacity] of the segment that covers it
@@ -26,29 +24,6 @@ use std::ptr::NonNull;
 
 /// Bytes of a record's header; records are aligned to it.
 const HEADER: u32 = 8;
-
-/// Items and bytes, ever put or ever taken, modulo 2^32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Commit {
-    pub(crate) items: u32,
-    pub(crate) bytes: u32,
-}
-
-impl Commit {
-    #[inline]
-    pub(crate) fn load(from: &AtomicU64, order: Ordering) -> Self {
-        let word = from.load(order);
-        Self {
-            items: (word >> 32) as u32,
-            bytes: word as u32,
-        }
-    }
-
-    #[inline]
-    pub(crate) fn to_word(self) -> u64 {
-        (u64::from(self.items) << 32) | u64::from(self.bytes)
-    }
-}
 
 /// What a record holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -87,11 +87,6 @@ impl Heap {
         self.set_bit(slot, index);
     }
 
-    /// Takes over a bit that a parent set for us before we started.
-    pub(crate) fn adopt(&self, index: u32) {
-        self.hold(index);
-    }
-
     /// Frees a live object that no participant and no message in flight holds.
     pub(crate) fn free_if_unheld(&'static self, index: u32) {
         let at = &self.words()[index as usize];
