@@ -182,13 +182,12 @@ impl Machine<'_> {
 
     fn release(self) {
         let port = Waiter::new();
-        let _ = match self {
-            Self::Plain(lock) if lock.owner() == Some(crate::heap::me()) => {
-                lock.release(&port).is_ok()
+        match self {
+            Self::Plain(lock) => lock.release_own(&port, crate::heap::me()),
+            Self::Reentrant(lock) => {
+                let _ = lock.release(&port, this_thread());
             }
-            Self::Plain(_) => false,
-            Self::Reentrant(lock) => lock.release(&port, this_thread()).is_ok(),
-        };
+        }
     }
 
     /// Frees the lock however deep it is held; `None` if it is not held.

@@ -299,8 +299,8 @@ impl Drop for LockGuard<'_> {
     #[inline]
     fn drop(&mut self) {
         // Not in a forked child, and not what somebody else took after it had been released over our head.
-        if self.owner == me() && self.lock.owner() == Some(self.owner) {
-            let _ = self.lock.release();
+        if self.owner == me() {
+            self.lock.raw().release_own(&Waiter::new(), self.owner);
         }
     }
 }

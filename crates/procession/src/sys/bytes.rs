@@ -64,18 +64,30 @@ impl<'a> Bytes<'a> {
         }
         let mut at = 0;
         while at < self.len {
-            let size = self.piece(at);
-            let target = &mut into[at..at + size];
-            match size {
-                8 => target
-                    .copy_from_slice(&self.atomic::<AtomicU64>(at).load(Relaxed).to_ne_bytes()),
-                4 => target
-                    .copy_from_slice(&self.atomic::<AtomicU32>(at).load(Relaxed).to_ne_bytes()),
-                2 => target
-                    .copy_from_slice(&self.atomic::<AtomicU16>(at).load(Relaxed).to_ne_bytes()),
-                _ => target[0] = self.atomic::<AtomicU8>(at).load(Relaxed),
-            }
-            at += size;
+            let target = &mut into[at..];
+            at += match self.piece(at) {
+                8 => {
+                    let words = self.words(at);
+                    for (target, word) in target.chunks_exact_mut(8).zip(words) {
+                        target.copy_from_slice(&word.load(Relaxed).to_ne_bytes());
+                    }
+                    words.len() * 8
+                }
+                4 => {
+                    let word = self.atomic::<AtomicU32>(at).load(Relaxed);
+                    target[..4].copy_from_slice(&word.to_ne_bytes());
+                    4
+                }
+                2 => {
+                    let word = self.atomic::<AtomicU16>(at).load(Relaxed);
+                    target[..2].copy_from_slice(&word.to_ne_bytes());
+                    2
+                }
+                _ => {
+                    target[0] = self.atomic::<AtomicU8>(at).load(Relaxed);
+                    1
+                }
+            };
         }
         Ok(())
     }
@@ -88,21 +100,30 @@ impl<'a> Bytes<'a> {
         }
         let mut at = 0;
         while at < self.len {
-            let size = self.piece(at);
-            let source = &from[at..at + size];
-            match size {
-                8 => self
-                    .atomic::<AtomicU64>(at)
-                    .store(u64::from_ne_bytes(array(source)), Relaxed),
-                4 => self
-                    .atomic::<AtomicU32>(at)
-                    .store(u32::from_ne_bytes(array(source)), Relaxed),
-                2 => self
-                    .atomic::<AtomicU16>(at)
-                    .store(u16::from_ne_bytes(array(source)), Relaxed),
-                _ => self.atomic::<AtomicU8>(at).store(source[0], Relaxed),
-            }
-            at += size;
+            let source = &from[at..];
+            at += match self.piece(at) {
+                8 => {
+                    let words = self.words(at);
+                    for (source, word) in source.chunks_exact(8).zip(words) {
+                        word.store(u64::from_ne_bytes(array(source)), Relaxed);
+                    }
+                    words.len() * 8
+                }
+                4 => {
+                    let word = u32::from_ne_bytes(array(&source[..4]));
+                    self.atomic::<AtomicU32>(at).store(word, Relaxed);
+                    4
+                }
+                2 => {
+                    let word = u16::from_ne_bytes(array(&source[..2]));
+                    self.atomic::<AtomicU16>(at).store(word, Relaxed);
+                    2
+                }
+                _ => {
+                    self.atomic::<AtomicU8>(at).store(source[0], Relaxed);
+                    1
+                }
+            };
         }
         Ok(())
     }
@@ -127,6 +148,16 @@ impl<'a> Bytes<'a> {
             return Err(OutOfRange);
         }
         Ok(part.atomic::<AtomicU64>(0))
+    }
+
+    /// All whole words from `at` on, which is aligned and has at least one (`piece(at) == 8`).
+    #[inline]
+    fn words(self, at: usize) -> &'a [AtomicU64] {
+        debug_assert!(self.piece(at) == 8);
+        // SAFETY: `at` is inside the range.
+        let first = unsafe { self.data.add(at) }.cast::<AtomicU64>();
+        // SAFETY: `at` is aligned and so many words fit between it and the end of the mapped range; any bytes are an AtomicU64.
+        unsafe { std::slice::from_raw_parts(first.as_ptr(), (self.len - at) / 8) }
     }
 
     /// The size of the largest piece that can be accessed at `at`.

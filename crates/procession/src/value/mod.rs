@@ -8,6 +8,10 @@ mod atomic;
 mod body;
 mod shareable_list;
 mod shared_memory;
+#[expect(
+    clippy::module_inception,
+    reason = "a concept has its name in every layer"
+)]
 mod value;
 
 pub(crate) use array::SharedArray;
