@@ -1,7 +1,7 @@
 //! Connection: one end of a pipe.
 
 use super::codec::{self, Codec, DecodeError, EncodeError, Serde, sealed};
-use super::core::{Channel, GetFault, Parcel, PutFault};
+use super::core::{Channel, GetFault, PutFault};
 use super::queue::{PutFailure, deadline_after, send};
 use super::readiness::{Readiness, Watched};
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};

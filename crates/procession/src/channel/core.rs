@@ -250,9 +250,7 @@ impl Channel {
             if late {
                 return Err(PutFault::TimedOut);
             }
-            let moved = || {
-                self.head.look() != head || self.flags.load(Ordering::SeqCst) != 0
-            };
+            let moved = || self.head.look() != head || self.flags.load(Ordering::SeqCst) != 0;
             self.spin_for_room(&waiter, &mut turn);
             if !moved() {
                 late = self.room_bell.sleep(&waiter, deadline, moved) == Slept::TimedOut;
@@ -343,9 +341,7 @@ impl Channel {
             if late {
                 return Err(PutFault::TimedOut);
             }
-            let moved = || {
-                self.head.look() != head || self.flags.load(Ordering::SeqCst) != 0
-            };
+            let moved = || self.head.look() != head || self.flags.load(Ordering::SeqCst) != 0;
             while waiter.spin(turn) && !moved() {
                 turn += 1;
             }
@@ -906,10 +902,7 @@ impl Channel {
 
     /// Calls `f` for each segment with the positions of the records in it. Under P and C.
     fn each_segment(&self, mut f: impl FnMut(u64, &Segment, u32, u32)) {
-        let (head, tail) = (
-            self.head.look(),
-            self.tail.look(),
-        );
+        let (head, tail) = (self.head.look(), self.tail.look());
         let mut reference = match self.current.load(Ordering::SeqCst) {
             0 => self.first.load(Ordering::SeqCst),
             reference => reference,

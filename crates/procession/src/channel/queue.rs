@@ -3,8 +3,8 @@
 use super::codec::{Codec, DecodeError, EncodeError, Serde, sealed};
 use super::core::{Channel, GetFault, Parcel, PutFault};
 use super::readiness::{Readiness, Watched};
-use crate::atomic::{AtomicU32, Ordering};
-use crate::heap::{BlockRef, Container, Death, Handle, HeapError, Object, Shared};
+use crate::atomic::AtomicU32;
+use crate::heap::{BlockRef, Container, Death, HeapError, Object, Shared};
 use crate::kinds::Kind;
 use crate::sync::raw::{Deadline, RawBell};
 use std::fmt;
@@ -211,7 +211,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn new(maxsize: usize) -> Result<Self, HeapError> {
-        let max_items = u32::try_from(maxsize).unwrap_or(0);
+        let max_items = u32::try_from(maxsize).unwrap_or(u32::MAX);
         let shared = Shared::create(|queue: &SharedQueue, _| queue.channel.init(max_items, 0))?;
         Ok(Self {
             shared,

@@ -150,10 +150,6 @@ impl Block {
         }
     }
 
-    pub(crate) fn reference(&self) -> BlockRef {
-        self.reference
-    }
-
     pub(crate) fn capacity(&self) -> usize {
         self.capacity
     }

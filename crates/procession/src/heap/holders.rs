@@ -141,8 +141,8 @@ impl Heap {
             for page in bits(summary.load(Ordering::SeqCst)) {
                 let first = (summary_at * 64 + page) * words_per_page;
                 let row = self.row(slot);
-                for at in first..(first + words_per_page).min(row.len()) {
-                    for bit in bits(row[at].load(Ordering::SeqCst)) {
+                for (at, word) in row.iter().enumerate().skip(first).take(words_per_page) {
+                    for bit in bits(word.load(Ordering::SeqCst)) {
                         f((at * 64 + bit) as u32);
                     }
                 }

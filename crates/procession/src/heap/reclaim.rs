@@ -96,13 +96,13 @@ impl Heap {
     ) {
         match word.state() {
             State::OWNED => self.seize(is_unit, index, word, at),
-            State::DESTROYING if !is_unit => {
-                if word
-                    .swap(at, word.with(State::DESTROYING, me().slot()))
-                    .is_ok()
-                {
-                    object::destroy(self, index);
-                }
+            State::DESTROYING
+                if !is_unit
+                    && word
+                        .swap(at, word.with(State::DESTROYING, me().slot()))
+                        .is_ok() =>
+            {
+                object::destroy(self, index);
             }
             State::ATTACHING | State::DETACHING => {
                 let container = Container::from_link(link.load(Ordering::SeqCst));

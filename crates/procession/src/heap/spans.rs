@@ -107,12 +107,12 @@ impl Heap {
         let entry = &self.spans()[span as usize];
         entry.freed.fetch_add(1, Ordering::SeqCst);
         let span_word = Word::load(&entry.word);
-        if span_word.state() == State::OWNED && span_word.owner_slot() == me().slot() {
-            if let Ok(mut local) = LOCAL.try_lock() {
-                if let Some(class) = local.classes.get_mut(span_word.len() as usize) {
-                    class.free.push(index);
-                }
-            }
+        let is_ours = span_word.state() == State::OWNED && span_word.owner_slot() == me().slot();
+        if is_ours
+            && let Ok(mut local) = LOCAL.try_lock()
+            && let Some(class) = local.classes.get_mut(span_word.len() as usize)
+        {
+            class.free.push(index);
         }
     }
 

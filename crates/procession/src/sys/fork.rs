@@ -19,7 +19,6 @@ use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::process::{Pid, WaitOptions, getpid, getppid, kill_process, waitpid};
 use std::ffi::{c_int, c_long, c_ulong, c_void};
 use std::os::fd::{FromRawFd, OwnedFd};
-use std::sync::OnceLock;
 use std::{io, ptr};
 
 /// On which side of a fork we are.
@@ -188,7 +187,6 @@ pub(crate) fn clone_as_sibling() -> io::Result<Fork> {
         -1 => Err(failed("clone as a sibling", io::Error::last_os_error())),
         0 => {
             robust.install();
-            run_child_hooks();
             Ok(Fork::Child)
         }
         pid => {
@@ -302,49 +300,6 @@ pub(crate) fn is_main_thread() -> bool {
     rustix::thread::gettid() == getpid()
 }
 
-/// At most this many functions can be registered with [`at_fork_child`].
-const MAX_HOOKS: usize = 16;
-
-/// Functions that a new child calls, filled from the front.
-static CHILD_HOOKS: [OnceLock<fn()>; MAX_HOOKS] = [const { OnceLock::new() }; MAX_HOOKS];
-
-/// Whether the C library knows us; `false` if it had no memory for that.
-static REGISTERED: OnceLock<bool> = OnceLock::new();
-
-/// Has every forked child call `hook` before its fork returns, whoever forked (`os.fork` and C code included).
-///
-/// A process made by a raw `clone` or `vfork` of somebody else's does not. Hooks run in the order they were
-/// registered, cannot be removed, and registering one twice is registering it once. In the child of a
-/// process with many threads a hook must not take locks.
-pub(crate) fn at_fork_child(hook: fn()) -> io::Result<()> {
-    let registered = REGISTERED.get_or_init(|| {
-        // SAFETY: the handler is a plain function of this object; the C library forgets it if the object is unloaded.
-        unsafe { libc::pthread_atfork(None, None, Some(child_handler)) == 0 }
-    });
-    if !registered {
-        return Err(io::Error::from(io::ErrorKind::OutOfMemory));
-    }
-    for slot in &CHILD_HOOKS {
-        if ptr::fn_addr_eq(*slot.get_or_init(|| hook), hook) {
-            return Ok(());
-        }
-    }
-    Err(io::Error::new(
-        io::ErrorKind::StorageFull,
-        "register one more function to call in forked children",
-    ))
-}
-
-extern "C" fn child_handler() {
-    run_child_hooks();
-}
-
-fn run_child_hooks() {
-    for hook in CHILD_HOOKS.iter().map_while(OnceLock::get) {
-        hook();
-    }
-}
-
 /// Ends this process at once: no destructors, no exit handlers, nothing flushed.
 pub(crate) fn exit_now(code: i32) -> ! {
     // SAFETY: `_exit` has no preconditions.
@@ -355,7 +310,6 @@ pub(crate) fn exit_now(code: i32) -> ! {
 mod tests {
     use super::*;
     use crate::sys::pidfd::ExitStatus;
-    use std::sync::atomic::{AtomicU32, Ordering};
 
     /// Runs `f` in a forked child of this multi-threaded test process and waits for its exit code.
     fn in_child(f: impl FnOnce() -> i32) -> ExitStatus {
@@ -465,33 +419,5 @@ mod tests {
             0
         });
         assert_eq!(status, ExitStatus::Exited(0));
-    }
-
-    #[test]
-    fn hooks_run_once_in_every_child() {
-        static CALLS: AtomicU32 = AtomicU32::new(0);
-        fn hook() {
-            CALLS.fetch_add(1, Ordering::Relaxed);
-        }
-        at_fork_child(hook).expect("register");
-        at_fork_child(hook).expect("register again");
-        let (from, to) = io::pipe().expect("pipe");
-        let template = in_child(|| {
-            let forked = CALLS.load(Ordering::Relaxed);
-            match clone_as_sibling() {
-                Ok(Fork::Child) => exit_now(CALLS.load(Ordering::Relaxed) as i32),
-                Ok(Fork::Parent(sibling)) => {
-                    let sent = rustix::io::write(&to, &sibling.pid.to_ne_bytes());
-                    if sent == Ok(4) { forked as i32 } else { 98 }
-                }
-                Err(_) => 99,
-            }
-        });
-        assert_eq!(template, ExitStatus::Exited(1));
-        assert_eq!(
-            receive_sibling(&from).wait_status().ok(),
-            Some(ExitStatus::Exited(2))
-        );
-        assert_eq!(CALLS.load(Ordering::Relaxed), 0);
     }
 }

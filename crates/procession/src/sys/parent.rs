@@ -27,6 +27,10 @@ pub(crate) enum OnDeath {
     /// Send this process a signal.
     Signal(i32),
     /// Call this, on a thread of its own where all signals are blocked.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "for ends that want to clean up; tested")
+    )]
     Call(Box<dyn FnOnce() + Send>),
 }
 

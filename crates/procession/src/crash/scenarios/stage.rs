@@ -34,14 +34,17 @@ pub(super) fn alone() -> bool {
     alone
 }
 
+type Operate<P, V> = Box<dyn Fn(&P, V)>;
+type Judge<P> = Box<dyn Fn(P, &Killed) -> Result<(), Fault>>;
+
 /// One operation of a victim, among what the survivors have (`P`) and with what is its own (`V`).
 pub(super) struct Act<P, V = ()> {
     name: String,
     props: Box<dyn Fn() -> P>,
     part: Box<dyn Fn(&P) -> V>,
-    operate: Box<dyn Fn(&P, V)>,
+    operate: Operate<P, V>,
     rouse: Box<dyn Fn(&P) -> bool>,
-    judge: Box<dyn Fn(P, &Killed) -> Result<(), Fault>>,
+    judge: Judge<P>,
 }
 
 impl<P, V> Act<P, V> {
@@ -226,7 +229,7 @@ pub(super) fn balance(before: &HeapStats) -> Result<(), Fault> {
         )));
     }
     runs_are_whole(heap)?;
-    if after.used_bytes % UNIT as u64 != 0 || after.used_bytes > after.limit {
+    if !after.used_bytes.is_multiple_of(UNIT as u64) || after.used_bytes > after.limit {
         return Err(Fault::Leaked(format!("used bytes: {}", after.used_bytes)));
     }
     let sample = [1, 4096, 3 * UNIT].map(Block::alloc);

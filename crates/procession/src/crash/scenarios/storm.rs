@@ -92,7 +92,7 @@ impl Crew {
                     }
                     self.book.arrived[seat][life][number as usize].fetch_add(1, Ordering::SeqCst);
                     self.book.got.fetch_add(1, Ordering::Relaxed);
-                    if number + 1 <= last[seat][life] {
+                    if number < last[seat][life] {
                         self.book.disorder.fetch_add(1, Ordering::SeqCst);
                     }
                     last[seat][life] = number + 1;

@@ -35,7 +35,7 @@ pub(crate) struct RawBell {
 
 impl RawBell {
     /// Nobody sleeps.
-    #[cfg(any(test, procession_loom))]
+    #[cfg(procession_loom)]
     pub(crate) fn new() -> Self {
         Self {
             sleepers: AtomicU32::new(0),

@@ -53,7 +53,7 @@ pub(crate) struct RawCommit {
 
 impl RawCommit {
     /// Nothing yet.
-    #[cfg(any(test, procession_loom))]
+    #[cfg(procession_loom)]
     pub(crate) fn new() -> Self {
         Self {
             word: AtomicU64::new(0),

@@ -246,6 +246,7 @@ impl RawCell {
     }
 
     /// Who holds the cell; only a hint by the time it is read.
+    #[cfg(test)]
     pub(crate) fn owner(&self) -> Option<Owner> {
         Owner::from_word(self.state.load(Ordering::Relaxed))
     }

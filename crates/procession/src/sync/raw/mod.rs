@@ -30,7 +30,10 @@ pub(crate) use bell::RawBell;
 pub(crate) use commit::{Commit, RawCommit};
 pub(crate) use condition::{Cells, RawCell, RawCondition, Waited};
 pub(crate) use event::RawEvent;
-pub(crate) use lock::{Acquired, NotHeld, RawLock, TimedOut, WouldBlock};
+#[cfg(test)]
+pub(crate) use {lock::NotHeld, rlock::NotOwner, semaphore::AboveLimit};
+
+pub(crate) use lock::{Acquired, RawLock, TimedOut, WouldBlock};
 pub(crate) use port::{ALL, Deadline, Port, Slept};
-pub(crate) use rlock::{NotOwner, RLockError, RLockTryError, RawRLock};
-pub(crate) use semaphore::{AboveLimit, RawSemaphore, SEMAPHORE_MAX};
+pub(crate) use rlock::{RLockError, RLockTryError, RawRLock};
+pub(crate) use semaphore::{RawSemaphore, SEMAPHORE_MAX};
