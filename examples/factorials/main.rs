@@ -52,7 +52,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
     results.close();
 
-    let mut factorials: Vec<_> = results.iter().collect(); // in the order in which they were ready
+    let mut factorials: Vec<_> = results.iter().collect::<Result<_, _>>()?; // in the order in which they were ready
     factorials.sort();
     for (n, digits) in &factorials {
         match digits.len() {

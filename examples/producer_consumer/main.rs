@@ -14,9 +14,9 @@ fn produce((numbers, queue): (std::ops::Range<u64>, Queue<u64>)) {
 
 /// Takes what it can get until the queue is closed and empty; how many, and their sum.
 fn consume(queue: Queue<u64>) -> (u64, u64) {
-    queue
-        .iter()
-        .fold((0, 0), |(count, sum), number| (count + 1, sum + number))
+    queue.iter().fold((0, 0), |(count, sum), number| {
+        (count + 1, sum + number.expect("a number"))
+    })
 }
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -4,7 +4,7 @@
 //! loom explores (`--cfg procession_loom`) is the code that ships. A loom atomic carries a history and
 //! cannot lie in a mapped heap, which is why those machines take `&State` and never an address.
 //!
-//! Under loom a thread can be *killed* before its n-th write (see [`kill`]): reading changes nothing that others
+//! Under loom a thread can be *killed* before its n-th write (see `kill` below): reading changes nothing that others
 //! see, so these are all the instants at which a death makes a difference.
 
 #[cfg(not(procession_loom))]

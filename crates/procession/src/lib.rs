@@ -1,4 +1,62 @@
-//! Run functions in many processes and share locks, queues, pipes and buffers between them.
+//! Run functions in many processes that share one heap, with locks, queues, pipes, counters and buffers between them that nothing you kill can wedge or leak.
+//!
+//! ```
+//! use procession::{Process, Queue};
+//!
+//! fn square((x, results): (u64, Queue<u64>)) {
+//!     results.put(x * x).expect("the queue is open");
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     procession::init(); // first in main: children begin here, too
+//!     let results = Queue::unbounded()?;
+//!     let start = |x| Process::start(square, (x, results.clone()));
+//!     for worker in [start(1)?, start(2)?, start(3)?] {
+//!         worker.join()?; // a panic, an exit, a kill: an error that says which
+//!     }
+//!     results.close();
+//!     assert_eq!(results.iter().sum::<Result<u64, _>>()?, 1 + 4 + 9);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What is there
+//!
+//! - **Processes**: [`Process`] runs a function elsewhere and tells how it ended; [`StartMethod`] says how it comes into being.
+//! - **Channels**: [`Queue`], [`JoinableQueue`], [`SimpleQueue`] for many producers and consumers; [`Pipe`] and its [`Connection`]s for two ends.
+//! - **Taking turns**: [`Lock`], [`RLock`], [`Semaphore`], [`BoundedSemaphore`], [`Condition`], [`Event`], [`Barrier`].
+//! - **Data that all see**: [`Value`], [`Array`], [`SharedAtomicU64`] and its kin, [`SharedMemory`], [`ShareableList`].
+//! - **Bytes that change hands**: [`Buffer`], of any size, without a copy.
+//!
+//! Each of the shared objects is a handle of a few words: clone it, pass it to a child, send it through a queue or a pipe, in any serde type. All copies name the same object,
+//! which lives as long as anybody holds it. None needs a file descriptor or a thread.
+//!
+//! # `init()`
+//!
+//! Children are this program again (except by [`StartMethod::Fork`]), so `main` must turn off into the child's function: [`init()`](init) does, and comes first. Where `main`
+//! is not yours, as in tests, [`init_before_main!`] does it.
+//!
+//! # Blocking
+//!
+//! What can wait comes in four forms: `get` waits, `try_get` does not, `get_timeout` waits for a [`Duration`](std::time::Duration) and `get_deadline` until an
+//! [`Instant`](std::time::Instant). A timeout of zero looks once; one beyond the clock's range waits for ever.
+//!
+//! # When a process dies
+//!
+//! Of whatever, at whatever instruction: nobody waits for it for ever, and nothing that it held is lost to the others. Each item's section *Crash safety* says what exactly happens. In short:
+//!
+//! - its locks go to those who wait, who are told ([`LockGuard::recovered`]);
+//! - its messages are either in the queue or never were; all others arrive, once and in order;
+//! - its end of a pipe closes; a barrier that it held breaks; its memory is freed;
+//! - [`Process::join`] says how it ended.
+//!
+//! Permits of a [`Semaphore`] and unfinished items of a [`JoinableQueue`] stay as they are, because nobody can know whether they should not. A [`Queue`] does not know who might
+//! still put something: close it when its producers have ended, or use a [`Pipe`].
+//!
+//! # Limits
+//!
+//! Linux 5.3 or later, 64-bit little-endian; 1024 processes in a family; 80 % of the machine's or the control group's memory, unless `PROCESSION_HEAP_LIMIT` says
+//! otherwise. A family is one domain of trust.
 #![deny(unsafe_code)]
 
 mod atomic;
@@ -62,3 +120,8 @@ pub use value::{
     target_arch = "x86_64"
 ))]
 mod crash;
+
+/// The README.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct ReadMe;

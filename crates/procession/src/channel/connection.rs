@@ -509,9 +509,16 @@ impl<S, R, C: Codec<R>> Connection<S, R, C> {
         C::receive(self.source(sealed::Wait::Until(deadline)))
     }
 
-    /// Iterates over the messages until end of file, waiting for each. A message that cannot be read ends it.
-    pub fn iter(&self) -> impl Iterator<Item = R> + '_ {
-        std::iter::from_fn(|| self.recv().ok())
+    /// Iterates over the messages until end of file, waiting for each. A message that cannot be read is an error in its place;
+    /// those behind it follow. An end for sending only has none.
+    pub fn iter(&self) -> impl Iterator<Item = Result<R, DecodeError>> + '_ {
+        std::iter::from_fn(|| match self.recv() {
+            Ok(message) => Some(Ok(message)),
+            Err(RecvError::Decode(error)) => Some(Err(error)),
+            Err(RecvError::Eof | RecvError::WriteOnly | RecvError::Empty | RecvError::TimedOut) => {
+                None
+            }
+        })
     }
 }
 

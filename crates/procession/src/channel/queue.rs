@@ -381,9 +381,23 @@ impl<T, C: Codec<T>> Queue<T, C> {
         self.shared.channel.ever_put()
     }
 
-    /// Iterates over the items until the queue is closed and drained, waiting for each. An item that cannot be read ends it.
-    pub fn iter(&self) -> impl Iterator<Item = T> + '_ {
-        std::iter::from_fn(|| self.get().ok())
+    /// Iterates over the items until the queue is closed and drained, waiting for each. An item that cannot be read is an error
+    /// in its place; those behind it follow.
+    ///
+    /// # Examples
+    /// ```
+    /// let queue = procession::Queue::<u32>::unbounded()?;
+    /// queue.put_many([1, 2, 3])?;
+    /// queue.close();
+    /// assert_eq!(queue.iter().sum::<Result<u32, _>>()?, 6);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn iter(&self) -> impl Iterator<Item = Result<T, DecodeError>> + '_ {
+        std::iter::from_fn(|| match self.get() {
+            Ok(item) => Some(Ok(item)),
+            Err(GetError::Decode(error)) => Some(Err(error)),
+            Err(GetError::Closed | GetError::Empty | GetError::TimedOut) => None,
+        })
     }
 }
 

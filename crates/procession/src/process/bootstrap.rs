@@ -82,6 +82,7 @@ fn refuse(why: &str) -> ! {
 }
 
 fn accept(invitation: &Invitation) -> ! {
+    env::take_program_name();
     let heap = match env::inherited(invitation.heap) {
         Ok(heap) => heap,
         Err(error) => refuse(&format!("the heap was not passed on: {error}")),

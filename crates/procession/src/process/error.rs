@@ -56,7 +56,9 @@ pub enum StartError {
 }
 
 /// A process gave no result: which process, and why.
-#[derive(Clone, Debug, PartialEq, Eq)]
+///
+/// `Debug` prints the message as well: a `main` that returns it shows what a person can read.
+#[derive(Clone, PartialEq, Eq)]
 pub struct JoinError {
     /// The name of the process.
     pub name: String,
@@ -64,6 +66,12 @@ pub struct JoinError {
     pub pid: u32,
     /// What happened.
     pub failure: JoinFailure,
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// Why a process gave no result.

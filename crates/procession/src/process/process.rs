@@ -229,6 +229,7 @@ static CORRUPT: crate::heap::HeapError =
 ///
 /// # In Python
 /// `procession.Process`
+#[must_use = "a process that is dropped goes on; join it to have its result"]
 pub struct Process<R> {
     core: Arc<Core>,
     _result: PhantomData<fn() -> R>,

@@ -5,8 +5,9 @@
 //! before the user's function runs: after exec (`init()` comes first in `main`, or before it) or after a fork, when the calling thread is the only one.
 #![expect(unsafe_code)]
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::{CString, OsStr, OsString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
 
 use rustix::io::FdFlags;
 use std::io;
@@ -59,4 +60,14 @@ pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     rustix::io::fcntl_setfd(probe, flags | FdFlags::CLOEXEC)?;
     // SAFETY: it is open (just checked), and the parent put it there for us: nobody else in this process, which has just been executed, owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// Shows this process in `ps` and `top` under the name of its program. It was executed through `/proc/self/exe`, and would appear as `exe`.
+pub(crate) fn take_program_name() {
+    let program = std::env::args_os().next().map(std::path::PathBuf::from);
+    let name = program.as_deref().and_then(std::path::Path::file_name);
+    if let Some(name) = name.and_then(|name| CString::new(name.as_bytes()).ok()) {
+        // Only a label: not having it changes nothing.
+        let _ = rustix::thread::set_name(&name);
+    }
 }
