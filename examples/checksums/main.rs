@@ -26,7 +26,7 @@ const GOAL: Duration = Duration::from_secs(5);
 /// A worker: examines files until there are no more; returns the words.
 fn work((jobs, findings): (Queue<Batch>, Queue<Vec<Finding>>)) -> Words {
     let mut words = Words::new();
-    for batch in jobs.iter() {
+    while let Ok(batch) = jobs.get() {
         let found = batch.iter().map(|job| examine(job, &mut words)).collect();
         if findings.put(found).is_err() {
             break; // the parent has given up
@@ -79,9 +79,11 @@ fn in_processes(
             findings.close();
             words
         });
-        for finding in findings.iter().flatten() {
-            report.advance(finding.bytes);
-            tally.add(finding);
+        for found in findings.iter() {
+            for finding in found.expect("findings, as the workers put them") {
+                report.advance(finding.bytes);
+                tally.add(finding);
+            }
         }
         ended.join().expect("joining does not panic")
     });
