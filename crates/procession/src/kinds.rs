@@ -58,6 +58,7 @@ kinds! {
     Atomic = 13, "Atomic", crate::value::SharedAtomic;
     SharedMemory = 14, "SharedMemory", crate::value::SharedBytes;
     ShareableList = 15, "ShareableList", crate::value::SharedList;
+    Producer = 16, "Producer", crate::channel::SharedProducer;
     Process = 20, "Process", crate::process::SharedProcess;
     Fd = 21, "Fd", crate::channel::SharedFd;
 }

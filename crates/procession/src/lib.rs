@@ -51,7 +51,7 @@
 //! - [`Process::join`] says how it ended.
 //!
 //! Permits of a [`Semaphore`] and unfinished items of a [`JoinableQueue`] stay as they are, because nobody can know whether they should not. A [`Queue`] does not know who might
-//! still put something: close it when its producers have ended, or use a [`Pipe`].
+//! still put something, unless its producers hold a [`Producer`]: then it closes when the last one is gone.
 //!
 //! # Limits
 //!
@@ -81,8 +81,8 @@ mod value;
 #[cfg(not(procession_loom))]
 pub use channel::{
     Buffer, Codec, Connection, DecodeError, EncodeError, Fd, GetError, GetManyError, JoinableQueue,
-    Pipe, Plain, PutError, PutManyError, Queue, Raw, Readiness, RecvError, Select, SendError,
-    Serde, SimpleQueue, TooManyDone, Waitable, wait,
+    Pipe, Plain, Producer, PutError, PutManyError, Queue, Raw, Readiness, RecvError, Select,
+    SendError, Serde, SimpleQueue, TooManyDone, Waitable, wait,
 };
 #[cfg(not(procession_loom))]
 pub use error::Error;

@@ -1,13 +1,12 @@
 //! Connection: one end of a pipe.
 
+use super::anchor::Anchor;
 use super::codec::{self, Codec, DecodeError, EncodeError, Serde, sealed};
 use super::core::{Channel, GetFault, PutFault};
 use super::queue::{PutFailure, deadline_after, send};
 use super::readiness::{Readiness, Watched};
-use crate::atomic::{AtomicU32, AtomicU64, Ordering};
-use crate::heap::{
-    Block, BlockRef, Container, Death, Handle, HeapError, Object, Shared, fill_envelope, list_len,
-};
+use crate::atomic::{AtomicU32, Ordering};
+use crate::heap::{BlockRef, Container, Death, Handle, HeapError, Object, Shared};
 use crate::kinds::Kind;
 use crate::sync::raw::Deadline;
 use std::fmt;
@@ -46,12 +45,9 @@ impl Object for SharedPipe {
 #[derive(Debug, zerocopy::FromBytes)]
 pub(crate) struct SharedEnd {
     side: AtomicU32,
-    pipe_index: AtomicU32,
-    pipe_generation: AtomicU32,
     /// What the end may do: [`READABLE`], [`WRITABLE`].
     mode: AtomicU32,
-    /// The envelope that holds the pipe.
-    envelope: AtomicU64,
+    pipe: Anchor,
 }
 
 const READABLE: u32 = 1;
@@ -63,35 +59,25 @@ impl Object for SharedEnd {
     fn reap(&self, _death: Death) {}
 
     fn contains(&self, block: BlockRef) -> bool {
-        self.envelope.load(Ordering::SeqCst) == block.to_bits()
+        self.pipe.contains(block)
     }
 
     /// The last holder of this end is gone: the other side reads what is in flight, then end of file; it can send no more.
     fn destroy(&self, container: Container) {
-        let Ok(pipe) = Shared::<SharedPipe>::open(self.pipe_handle()) else {
+        let Ok(pipe) = Shared::<SharedPipe>::open(self.pipe.target()) else {
             return;
         };
         let side = self.side();
         // In this order: whoever has read end of file can send no more.
         pipe.lanes[1 - side].close_for_readers();
         pipe.lanes[side].close();
-        let envelope = BlockRef::from_bits(self.envelope.load(Ordering::SeqCst));
-        drop(envelope.and_then(|block| Block::reclaim(block, container)));
+        self.pipe.release(container);
     }
 }
 
 impl SharedEnd {
     fn side(&self) -> usize {
         (self.side.load(Ordering::Relaxed) & 1) as usize
-    }
-
-    fn pipe_handle(&self) -> Handle {
-        let index = self.pipe_index.load(Ordering::Relaxed);
-        Handle::new(
-            crate::heap::the_heap(),
-            index,
-            self.pipe_generation.load(Ordering::Relaxed),
-        )
     }
 }
 
@@ -287,21 +273,13 @@ pub struct Connection<S, R = S, C = Serde> {
 impl<S, R, C> Connection<S, R, C> {
     fn create(pipe: &Shared<SharedPipe>, side: u32, mode: u32) -> Result<Self, HeapError> {
         let handle = pipe.handle();
-        let envelope = Block::alloc(list_len(1))?;
-        fill_envelope(&envelope, &[handle]);
+        let envelope = Anchor::envelope(handle)?;
         let end = Shared::create(|end: &SharedEnd, _| {
             end.side.store(side, Ordering::Relaxed);
-            end.pipe_index.store(handle.index(), Ordering::Relaxed);
-            end.pipe_generation
-                .store(handle.generation(), Ordering::Relaxed);
             end.mode.store(mode, Ordering::Relaxed);
+            end.pipe.point_at(handle);
         })?;
-        // Once the end is live: a block can only be part of an object that will be destroyed in order.
-        let attached = envelope.attach(end.container(), |reference| {
-            end.envelope.store(reference.to_bits(), Ordering::SeqCst);
-            Ok::<(), std::convert::Infallible>(())
-        });
-        debug_assert!(attached.is_ok());
+        end.pipe.tie(end.container(), envelope);
         Ok(Self {
             side: end.side(),
             mode: end.mode.load(Ordering::Relaxed),
@@ -547,7 +525,7 @@ impl<S, R, C> Connection<S, R, C> {
     /// [`HeapError::Stale`], [`HeapError::OtherFamily`], [`HeapError::WrongKind`].
     pub fn open(handle: Handle) -> Result<Self, HeapError> {
         let end = Shared::<SharedEnd>::open(handle)?;
-        let pipe = Shared::open(end.pipe_handle())?;
+        let pipe = Shared::open(end.pipe.target())?;
         Ok(Self {
             side: end.side(),
             mode: end.mode.load(Ordering::Relaxed),

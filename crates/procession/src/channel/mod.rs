@@ -1,10 +1,11 @@
 //! Messages between processes.
 //!
 //! 1. `ring`: records in a segment, visible by one store. 2. `core`: the channel, a chain of segments with a lock and a bell per side. 3. `codec`,
-//!    `buffer`: values to bytes. 4. `queue`, `simple_queue`, `joinable_queue`. 5. `connection`: the two ends of a pipe.
+//!    `buffer`: values to bytes. 4. `queue`, `simple_queue`, `joinable_queue`, `producer`. 5. `connection`: the two ends of a pipe (`anchor`: one object holding another).
 //!    6. `batch`: many items at once. 7. `listeners`, `readiness`, `wait`: waiting through file descriptors, and for several things. 8. `descriptor`: file
 //!    descriptors in messages.
 
+mod anchor;
 mod batch;
 mod buffer;
 mod codec;
@@ -13,6 +14,7 @@ mod core;
 mod descriptor;
 mod joinable_queue;
 mod listeners;
+mod producer;
 mod queue;
 mod readiness;
 mod ring;
@@ -28,6 +30,8 @@ pub(crate) use connection::{SharedEnd, SharedPipe};
 pub use descriptor::Fd;
 pub(crate) use descriptor::SharedFd;
 pub use joinable_queue::{JoinableQueue, TooManyDone};
+pub use producer::Producer;
+pub(crate) use producer::SharedProducer;
 pub(crate) use queue::SharedQueue;
 pub use queue::{GetError, PutError, Queue};
 pub use readiness::Readiness;

@@ -121,3 +121,26 @@ fn threads_share_a_queue() {
         .sum();
     assert_eq!(total, expected);
 }
+
+#[test]
+fn a_queue_closes_when_its_last_producer_is_killed() {
+    use procession::{Process, Producer};
+    fn put_and_wait((producer, gate): (Producer<u32>, procession::Event)) {
+        producer.put(7).expect("put");
+        gate.wait();
+    }
+    let queue = Queue::<u32>::unbounded().expect("queue");
+    let gate = procession::Event::new().expect("event");
+    let producer = queue.producer().expect("producer");
+    let child = Process::start(put_and_wait, (producer, gate.clone())).expect("start");
+    assert_eq!(queue.get(), Ok(7));
+    assert_eq!(
+        queue.try_get(),
+        Err(GetError::Empty),
+        "the child may still put"
+    );
+    child.kill().expect("kill");
+    // Nobody joins the child before: whoever waits notices the death by itself.
+    assert_eq!(queue.get(), Err(GetError::Closed));
+    assert!(child.join().is_err());
+}
