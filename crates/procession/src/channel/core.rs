@@ -305,14 +305,23 @@ impl Channel {
         into: &mut impl Sink,
         deadline: Deadline,
     ) -> Result<(), GetFault> {
+        self.take_when_ready(deadline, || self.try_get(me, into))
+    }
+
+    /// Tries `take` until it finds something, waiting in between, at the longest until `deadline`.
+    fn take_when_ready(
+        &self,
+        deadline: Deadline,
+        mut take: impl FnMut() -> Result<(), GetFault>,
+    ) -> Result<(), GetFault> {
         let waiter = Waiter::new();
         let (mut turn, mut late) = (0, false);
         loop {
-            let ready = || self.has_items() || self.is_closed();
+            let ready = || self.is_ready();
             while !ready() && waiter.spin(turn) {
                 turn += 1;
             }
-            match self.try_get(me, into) {
+            match take() {
                 Err(GetFault::Empty) if late => return Err(GetFault::TimedOut),
                 Err(GetFault::Empty) => {}
                 result => return result,
@@ -421,20 +430,7 @@ impl Channel {
         into: &mut Batch,
         deadline: Deadline,
     ) -> Result<(), GetFault> {
-        let waiter = Waiter::new();
-        let (mut turn, mut late) = (0, false);
-        loop {
-            let ready = || self.is_ready();
-            while !ready() && waiter.spin(turn) {
-                turn += 1;
-            }
-            match self.try_get_batch(me, max, into) {
-                Err(GetFault::Empty) if late => return Err(GetFault::TimedOut),
-                Err(GetFault::Empty) => {}
-                result => return result,
-            }
-            late = self.items_bell.sleep(&waiter, deadline, ready) == Slept::TimedOut;
-        }
+        self.take_when_ready(deadline, || self.try_get_batch(me, max, into))
     }
 
     /// As [`Channel::get_batch`], without waiting.
