@@ -1,4 +1,5 @@
 //! Queues and pipes within one process.
+use crate::forked::fork;
 use procession::{Buffer, GetError, JoinableQueue, Pipe, Plain, PutError, Queue, Raw, RecvError};
 
 #[test]
@@ -120,4 +121,24 @@ fn threads_share_a_queue() {
         .map(|p| p * 1_000_000 * 20_000 + (0..20_000).sum::<u64>())
         .sum();
     assert_eq!(total, expected);
+}
+
+#[test]
+fn a_forked_child_has_no_part_in_its_parents_buffers() {
+    let mut buffer = Buffer::new(300_000).expect("buffer");
+    buffer.fill(7);
+    let copy = std::sync::Arc::new(std::sync::Mutex::new(Some(buffer)));
+    let child = fork(|| {
+        let buffer = copy.lock().expect("lock").take().expect("buffer");
+        let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| buffer[0]));
+        drop(buffer);
+        // Were the place free now, this would have it.
+        Buffer::new(300_000).expect("buffer").fill(9);
+        read.is_err()
+    });
+    assert_eq!(child.join(), 0);
+    let mut second = Buffer::new(300_000).expect("buffer");
+    second.fill(8);
+    let buffer = copy.lock().expect("lock").take().expect("buffer");
+    assert!(buffer.iter().all(|&byte| byte == 7));
 }
