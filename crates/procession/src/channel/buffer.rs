@@ -9,6 +9,9 @@ use std::ops::{Deref, DerefMut};
 /// # Crash safety
 /// If the process dies, the buffer is freed; if it dies while sending, the buffer either arrives whole or is freed.
 ///
+/// # Panics
+/// A buffer stays its process's own over a fork: in the child, reading, writing or sending the copy panics, and dropping it frees nothing.
+///
 /// # Examples
 /// ```
 /// use procession::{Buffer, Queue, Raw};

@@ -408,7 +408,7 @@ impl Channel {
         }
         self.check_bound(tail)?;
         let size = Segment::record_size(payload.len() as u32);
-        let Some(segment) = self.last_segment()? else {
+        let Some(segment) = self.last_segment(tail.bytes)? else {
             return Err(self.need_segment(tail, size, 0));
         };
         let seen = self.head_seen.own();
@@ -599,7 +599,7 @@ impl Channel {
         let tail = self.tail.own();
         self.check_bound(tail)?;
         let size = Segment::record_size(payload.len() as u32);
-        let Some(segment) = self.last_segment()? else {
+        let Some(segment) = self.last_segment(tail.bytes)? else {
             return Err(self.need_segment(tail, size, 0));
         };
         let mut head = self.head_seen.own();
@@ -662,9 +662,9 @@ impl Channel {
         }
     }
 
-    /// The segment to write to; goes on to one that a dead producer linked.
+    /// The segment to write to, at `tail`; goes on to one that a dead producer linked.
     #[inline]
-    fn last_segment(&self) -> Result<Option<Segment>, Crowded> {
+    fn last_segment(&self, tail: u32) -> Result<Option<Segment>, Crowded> {
         let mut reference = self.last.load(Ordering::Relaxed);
         if reference == 0 {
             reference = self.first.load(Ordering::Acquire);
@@ -678,6 +678,7 @@ impl Channel {
         loop {
             let next = segment.head.next.load(Ordering::Acquire);
             if next == 0 {
+                segment.keep_near(tail);
                 return Ok(Some(segment));
             }
             self.last.store(next, Ordering::Release);
@@ -702,15 +703,15 @@ impl Channel {
     }
 
     fn link(&self, base: u32, capacity: u32, reference: BlockRef) -> Result<(), Option<PutFault>> {
-        let last = match self.last_segment() {
-            Ok(last) => last,
-            Err(Crowded::Fault(fault)) => return Err(Some(fault)),
-            Err(Crowded::NeedSegment { .. }) => return Err(None),
-        };
         // Somebody put something, or linked a segment, since the base was read.
         if self.tail.own().bytes != base {
             return Err(None);
         }
+        let last = match self.last_segment(base) {
+            Ok(last) => last,
+            Err(Crowded::Fault(fault)) => return Err(Some(fault)),
+            Err(Crowded::NeedSegment { .. }) => return Err(None),
+        };
         if last.is_some_and(|last| last.is_fresh(base, capacity)) {
             return Err(None);
         }
@@ -1022,4 +1023,75 @@ fn has_record(segment: &Segment, mut from: u32, to: u32, block: BlockRef) -> boo
         from = found.end;
     }
     false
+}
+
+#[cfg(all(test, not(procession_loom)))]
+mod tests {
+    use super::*;
+    use crate::channel::queue::SharedQueue;
+    use crate::heap::Shared;
+
+    #[derive(Default)]
+    struct Last(Vec<u8>);
+
+    impl Sink for Last {
+        fn take(&mut self, payload: &[u8]) {
+            self.0 = payload.to_vec();
+        }
+        fn keep(&mut self, _delivery: Delivery) {}
+    }
+
+    fn queue(fixed: u32) -> Shared<SharedQueue> {
+        Shared::create(|queue: &SharedQueue, _| queue.channel.init(0, fixed)).expect("queue")
+    }
+
+    fn put(queue: &Shared<SharedQueue>, number: u64) -> bool {
+        let bytes = number.to_ne_bytes();
+        queue
+            .channel
+            .try_put(queue.container(), &mut Parcel::Inline(&bytes))
+            .is_ok()
+    }
+
+    fn get(queue: &Shared<SharedQueue>) -> Option<u64> {
+        let mut last = Last::default();
+        queue.channel.try_get(queue.container(), &mut last).ok()?;
+        last.0.try_into().ok().map(u64::from_ne_bytes)
+    }
+
+    /// An empty channel after so many bytes went through its one segment.
+    fn carry(queue: &Shared<SharedQueue>, bytes: u32) {
+        assert!(put(queue, 0) && get(queue).is_some());
+        let channel = &queue.channel;
+        for word in [
+            &channel.tail,
+            &channel.head,
+            &channel.head_seen,
+            &channel.tail_seen,
+        ] {
+            word.publish(Commit { items: 1, bytes });
+        }
+    }
+
+    #[test]
+    fn a_full_ring_is_full_wherever_its_positions_wrap() {
+        for before_the_wrap in [16, 64, 1024, 4096] {
+            let queue = queue(4096);
+            carry(&queue, 0u32.wrapping_sub(before_the_wrap));
+            let placed = (0..1000).take_while(|&number| put(&queue, number)).count();
+            assert_eq!(placed, 4096 / 16, "16 bytes each in 4096");
+            assert_eq!(
+                (0..placed).map_while(|_| get(&queue)).collect::<Vec<_>>(),
+                (0..placed as u64).collect::<Vec<_>>()
+            );
+        }
+    }
+
+    #[test]
+    fn a_segment_whose_positions_wrapped_is_read_to_its_end() {
+        let queue = queue(0);
+        carry(&queue, 0u32.wrapping_sub(1024));
+        assert!((0..10_000).all(|number| put(&queue, number)));
+        assert!((0..10_000).all(|number| get(&queue) == Some(number)));
+    }
 }

@@ -24,6 +24,8 @@ use std::ptr::NonNull;
 
 /// Bytes of a record's header; records are aligned to it.
 const HEADER: u32 = 8;
+/// Farther than this from its base a position is not let go. Half the circle would do; a segment is far smaller.
+const FAR: u32 = 1 << 30;
 
 /// What a record holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,7 +68,7 @@ impl Tag {
 pub(crate) struct SegmentHead {
     /// The segment that continues this one; 0: none yet. Written once, by a producer.
     pub(crate) next: AtomicU64,
-    /// Position of the first byte.
+    /// Position of the first byte; later, of the same place some rounds on ([`Segment::keep_near`]).
     base: AtomicU32,
     /// Bytes of data, a power of two.
     capacity: AtomicU32,
@@ -127,7 +129,7 @@ impl Segment {
         // A segment that a channel refers to is its own until a consumer leaves it (core.rs), so only a peer that
         // overwrites memory can make this wrong; then we stay inside the heap.
         if !capacity.is_power_of_two()
-            || capacity < HEADER
+            || !(HEADER..=FAR).contains(&capacity)
             || capacity as usize > size - size_of::<SegmentHead>()
         {
             return Err(HeapError::Corrupt("a segment's capacity makes no sense"));
@@ -166,6 +168,19 @@ impl Segment {
     /// Whether nothing was written to the segment yet and it is no smaller than `capacity`.
     pub(crate) fn is_fresh(&self, base: u32, capacity: u32) -> bool {
         self.base == base && self.capacity() >= capacity
+    }
+
+    /// Moves `base` on by whole rounds of the segment before `tail` is so far from it that their difference, modulo 2^32, would
+    /// say nothing any more. It stays at or behind every unread record, and no record changes its place. The caller holds P, and `tail`
+    /// was reached by records for which there was room.
+    #[inline]
+    pub(crate) fn keep_near(&mut self, tail: u32) {
+        let distance = tail.wrapping_sub(self.base);
+        if distance > FAR {
+            let rounds = (distance - self.capacity()) & !self.mask;
+            self.base = self.base.wrapping_add(rounds);
+            self.head.base.store(self.base, Ordering::Relaxed);
+        }
     }
 
     /// Closes the segment at `end`, before its successor is linked.

@@ -19,9 +19,9 @@ thread_local! {
     static CHILD: Cell<Option<Owner>> = const { Cell::new(None) };
 }
 
-/// The participant reserved for the child that this thread forked last.
+/// The participant reserved for the child that this thread forked, or tried to fork, last; told once.
 pub(crate) fn forked_child() -> Option<Owner> {
-    CHILD.get()
+    CHILD.take()
 }
 
 /// Makes a process that was cloned from a single-threaded template (no handlers ran) the participant `owner`, reserved by somebody else. What the template

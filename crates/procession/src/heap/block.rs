@@ -13,17 +13,19 @@
 //! So a message is delivered exactly once or, if the receiver died before its commit, once more; never leaked, never freed early.
 //!
 //! # Safety
-//! A [`Block`] exists only in the process that its word names as owner, and is not `Clone`: its bytes are reached through this value alone,
-//! so the borrow checker's rules for `&Block`/`&mut Block` hold for the bytes. A peer that breaks the protocol can still write to them; then
+//! A [`Block`] is good only in the process that its word names as owner, and is not `Clone`: its bytes are reached through this value alone,
+//! so the borrow checker's rules for `&Block`/`&mut Block` hold for the bytes. The copy that a forked child finds in its memory is dead: it
+//! shows no bytes, cannot be given away and frees nothing. A peer that breaks the protocol can still write to them; then
 //! their content is arbitrary, but every byte pattern is a valid `u8`.
 
 use super::envelope;
 use super::error::HeapError;
 use super::layout::UNIT;
-use super::mapping::{Heap, me, the_heap};
+use super::mapping::{Heap, me, myself, the_heap};
 use super::spans::MAX_SMALL;
 use super::word::{State, Word};
 use crate::atomic::{AtomicU64, Ordering};
+use crate::family::Owner;
 use std::ptr::NonNull;
 
 /// A link word says whose part a block is: `envelope:1 | 0:7 | generation:24 | index:32` of the container.
@@ -89,6 +91,8 @@ impl Container {
 pub(crate) struct Block {
     reference: BlockRef,
     word: Word,
+    /// The participant that this process was when it got the block.
+    owner: Owner,
     data: NonNull<u8>,
     capacity: usize,
     zeroed: bool,
@@ -132,6 +136,7 @@ impl Block {
         Self {
             reference,
             word,
+            owner: me(),
             data: heap.granule(index),
             capacity,
             zeroed: false,
@@ -144,6 +149,7 @@ impl Block {
         Self {
             reference,
             word,
+            owner: me(),
             data: heap.unit(unit),
             capacity,
             zeroed: false,
@@ -154,12 +160,28 @@ impl Block {
         self.capacity
     }
 
+    /// Whether it is not a copy of the block of a process that we were forked from.
+    #[inline]
+    fn is_ours(&self) -> bool {
+        myself() == Some(self.owner)
+    }
+
+    #[inline]
+    fn assert_ours(&self) {
+        assert!(
+            self.is_ours(),
+            "this buffer belongs to the process that this one was forked from"
+        );
+    }
+
     pub(crate) fn as_slice(&self) -> &[u8] {
+        self.assert_ours();
         // SAFETY: `capacity` bytes at `data` are ours (see the module's Safety section) as long as `self` lives.
         unsafe { std::slice::from_raw_parts(self.data.as_ptr(), self.capacity) }
     }
 
     pub(crate) fn as_mut_slice(&mut self) -> &mut [u8] {
+        self.assert_ours();
         // SAFETY: as in `as_slice`, and `&mut self` is the only access.
         unsafe { std::slice::from_raw_parts_mut(self.data.as_ptr(), self.capacity) }
     }
@@ -176,6 +198,7 @@ impl Block {
         container: Container,
         commit: impl FnOnce(BlockRef) -> Result<(), E>,
     ) -> Result<(), (Self, E)> {
+        self.assert_ours();
         let link = self.link();
         link.store(
             (link.load(Ordering::Relaxed) & ENVELOPE) | container.link(),
@@ -303,6 +326,9 @@ impl Block {
 
 impl Drop for Block {
     fn drop(&mut self) {
+        if !self.is_ours() {
+            return;
+        }
         if self.link().load(Ordering::Relaxed) & ENVELOPE != 0 {
             envelope::release_all(self);
             // A free place is no envelope: whoever takes it may die before it has written a link of its own.

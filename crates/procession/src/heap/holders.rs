@@ -18,8 +18,26 @@ use super::word::{EPOCH, State, Word};
 use super::{envelope, object};
 use crate::atomic::{AtomicU32, Ordering};
 
-/// A thread of this process is setting or clearing the shared bit.
-const BUSY: u32 = u32::MAX;
+/// From here on a count is a mark: a thread of this process, or of one that it was forked from, is setting or clearing the shared bit.
+const BUSY: u32 = 1 << 31;
+
+/// How many forks this process is away from its family's first mapping; tells our own marks from those of threads that a fork left behind.
+static FORKS: AtomicU32 = AtomicU32::new(0);
+
+/// The mark of a thread of this process.
+fn busy() -> u32 {
+    BUSY | FORKS.load(Ordering::Relaxed)
+}
+
+/// How many handles a count speaks of. `None`: a thread is just changing it. One that did not come along in a fork will never finish: what it was
+/// about to hold, nobody here holds.
+fn handles(seen: u32) -> Option<u32> {
+    match seen {
+        count if count < BUSY => Some(count),
+        mark if mark == busy() => None,
+        _ => Some(0),
+    }
+}
 
 /// Slot + 1 of a child that is being forked right now: new holds are written into its row too.
 static FORKING: AtomicU32 = AtomicU32::new(0);
@@ -31,18 +49,18 @@ impl Heap {
         let count = &self.counts()[index as usize];
         let mut seen = count.load(Ordering::Relaxed);
         loop {
-            if seen == BUSY {
+            let Some(held) = handles(seen) else {
                 std::thread::yield_now();
                 seen = count.load(Ordering::Relaxed);
                 continue;
-            }
-            let next = if seen == 0 { BUSY } else { seen + 1 };
+            };
+            let next = if held == 0 { busy() } else { held + 1 };
             match count.compare_exchange_weak(seen, next, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => break,
                 Err(now) => seen = now,
             }
         }
-        if seen == 0 {
+        if handles(seen) == Some(0) {
             self.set_bit(me().slot(), index);
             // After set_bit (SeqCst): either the forking thread's copy sees the bit, or we see its slot.
             match FORKING.load(Ordering::SeqCst) {
@@ -59,14 +77,14 @@ impl Heap {
         let count = &self.counts()[index as usize];
         let mut seen = count.load(Ordering::Relaxed);
         loop {
-            if seen == BUSY {
+            let Some(held) = handles(seen) else {
                 std::thread::yield_now();
                 seen = count.load(Ordering::Relaxed);
                 continue;
-            }
-            let next = match seen {
+            };
+            let next = match held {
                 0 => return,
-                1 => BUSY,
+                1 => busy(),
                 n => n - 1,
             };
             match count.compare_exchange_weak(seen, next, Ordering::AcqRel, Ordering::Relaxed) {
@@ -182,18 +200,12 @@ impl Heap {
     /// After a fork, in the child (already the new participant): holds that were changing hands in other threads of the parent are ours no more.
     pub(crate) fn settle_after_fork(&'static self) {
         FORKING.store(0, Ordering::SeqCst);
+        FORKS.fetch_add(1, Ordering::Relaxed);
         self.each_held(me().slot(), |index| {
             let count = &self.counts()[index as usize];
-            match count.load(Ordering::Relaxed) {
-                0 => {
-                    count.store(1, Ordering::Relaxed);
-                    self.unhold(index);
-                }
-                BUSY => {
-                    count.store(1, Ordering::Relaxed);
-                    self.unhold(index);
-                }
-                _ => {}
+            if handles(count.load(Ordering::Relaxed)) == Some(0) {
+                count.store(1, Ordering::Relaxed);
+                self.unhold(index);
             }
         });
     }
@@ -208,4 +220,40 @@ fn bits(mut word: u64) -> impl Iterator<Item = usize> {
             bit
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::object::Shared;
+    use super::*;
+    use crate::channel::SharedQueue;
+    use crate::sys::fork::{Fork, exit_now, fork};
+    use std::time::{Duration, Instant};
+
+    #[test]
+    #[expect(unsafe_code, reason = "fork")]
+    fn a_child_does_not_wait_for_a_thread_it_left_behind() {
+        let object = Shared::create(|_: &SharedQueue, _| ()).expect("object");
+        let heap = super::super::the_heap();
+        // A place that nobody else uses: inside the object.
+        let index = object.handle().index() + 1;
+        heap.counts()[index as usize].store(busy(), Ordering::SeqCst);
+        // SAFETY: the child touches atomics only.
+        let child = match unsafe { fork() }.expect("fork") {
+            Fork::Child => {
+                heap.hold(index);
+                let held = heap.has_bit(me().slot(), index);
+                heap.unhold(index);
+                exit_now(i32::from(held && !heap.has_bit(me().slot(), index)))
+            }
+            Fork::Parent(child) => child,
+        };
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let ended = child.pidfd.wait(Some(deadline)).expect("wait");
+        let _ = child.pidfd.send_signal(crate::sys::signal::KILL);
+        let status = child.pidfd.wait_status().expect("status");
+        heap.counts()[index as usize].store(0, Ordering::SeqCst);
+        assert!(ended, "it waits for ever");
+        assert_eq!(status, crate::sys::pidfd::ExitStatus::Exited(1));
+    }
 }

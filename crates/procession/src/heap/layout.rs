@@ -74,12 +74,12 @@ const _: () = assert!(size_of::<Header>() <= 4096);
 #[derive(Debug, FromBytes)]
 pub(crate) struct Participant {
     pub(crate) word: AtomicU32,
-    pub(crate) pid: AtomicU32,
-    pub(crate) started: AtomicU64,
     pub(crate) creator: AtomicU32,
-    pub(crate) flags: AtomicU32,
+    pub(crate) pid: AtomicU64,
+    pub(crate) started: AtomicU64,
     pub(crate) joined_ms: AtomicU64,
-    pub(crate) spare: [AtomicU64; 4],
+    pub(crate) flags: AtomicU32,
+    pub(crate) spare: [AtomicU32; 7],
 }
 const _: () = assert!(size_of::<Participant>() == 64);
 

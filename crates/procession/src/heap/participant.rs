@@ -13,12 +13,13 @@
 //! reaper meanwhile it must not touch anything), LIVE or STARTING -> DEAD a CAS by whoever has the proof, DEAD -> FREE
 //! a store by the reaper as its very last step. The creator's slot is in the word itself, so that there is no moment at which a
 //! creator can die and leave a place of which nobody knows whose it was; before a creator's own slot becomes FREE, the places it
-//! reserved and never started a process for are declared dead ([`Heap::forsake`]). So a slot is never given out while a trace of its last owner exists.
+//! reserved and never started a process for are declared dead ([`Heap::forsake`]). Whoever writes a name (`pid`, `started`) may be slow, and the place somebody else's
+//! by then: the names carry the generation, and an earlier one never replaces a later one ([`tell`]). So a slot is never given out while a trace of its last owner exists.
 
 use super::error::HeapError;
 use super::layout::Participant;
 use super::mapping::Heap;
-use crate::atomic::Ordering;
+use crate::atomic::{AtomicU64, Ordering};
 use crate::family::{GENERATION_BITS, MAX_PARTICIPANTS, Owner};
 use crate::sys::identity::Identity;
 
@@ -44,6 +45,20 @@ fn pack(presence: Presence, generation: u32) -> u32 {
 /// Where the creator's slot is in the word.
 const CREATOR_SHIFT: u32 = STATE_BITS + GENERATION_BITS;
 
+/// A field of a name is `generation:20 | value:44`.
+const TOLD_SHIFT: u32 = 64 - GENERATION_BITS;
+const TOLD_MASK: u64 = (1 << TOLD_SHIFT) - 1;
+
+/// Writes a field of a name, unless a later generation has, or this one already something better than nothing.
+fn tell(cell: &AtomicU64, generation: u32, value: u64) {
+    let _ = cell.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |old| {
+        let ahead = ((old >> TOLD_SHIFT) as u32).wrapping_sub(generation) & GENERATION_MASK;
+        let older = ahead > GENERATION_MASK / 2;
+        (older || (ahead == 0 && value != 0))
+            .then_some((u64::from(generation) << TOLD_SHIFT) | (value & TOLD_MASK))
+    });
+}
+
 fn unpack(word: u32) -> (Presence, u32) {
     let presence = match word & 3 {
         0 => Presence::Free,
@@ -62,11 +77,22 @@ impl Participant {
 
     /// The process, as far as it is known.
     pub(crate) fn identity(&self) -> Option<Identity> {
-        let pid = self.pid.load(Ordering::Relaxed);
-        (pid != 0).then(|| Identity {
-            pid,
-            started: self.started.load(Ordering::Relaxed),
+        let (presence, generation) = self.presence();
+        let told = |cell: &AtomicU64| {
+            let word = cell.load(Ordering::SeqCst);
+            (word >> TOLD_SHIFT == u64::from(generation)).then_some(word & TOLD_MASK)
+        };
+        let pid = told(&self.pid).filter(|&pid| pid != 0 && presence != Presence::Free)?;
+        Some(Identity {
+            pid: u32::try_from(pid).ok()?,
+            started: told(&self.started)?,
         })
+    }
+
+    /// Says who the participant of that generation is. The start time first: a pid alone may be somebody else's by the time it is asked about.
+    fn introduce(&self, generation: u32, identity: Identity) {
+        tell(&self.started, generation, identity.started);
+        tell(&self.pid, generation, u64::from(identity.pid));
     }
 
     /// Whether the participant left by itself, in order.
@@ -127,15 +153,14 @@ impl Heap {
     /// Makes the calling process the participant `owner`. `false`: the slot was reaped meanwhile, keep your hands off.
     pub(crate) fn activate_slot(&self, owner: Owner) -> bool {
         let participant = &self.participants()[owner.slot()];
-        let identity = Identity::current();
-        participant.pid.store(identity.pid, Ordering::Relaxed);
-        participant
-            .started
-            .store(identity.started, Ordering::Relaxed);
-        participant
-            .joined_ms
-            .store(crate::sys::clock::monotonic_ms(), Ordering::Relaxed);
-        participant.transition((Presence::Starting, owner.generation()), Presence::Live)
+        participant.introduce(owner.generation(), Identity::current());
+        let came_up =
+            participant.transition((Presence::Starting, owner.generation()), Presence::Live);
+        if came_up {
+            let now = crate::sys::clock::monotonic_ms();
+            participant.joined_ms.store(now, Ordering::Relaxed);
+        }
+        came_up
     }
 
     /// Gives a reserved slot back that no process took.
@@ -156,10 +181,8 @@ impl Heap {
     pub(crate) fn note_pid(&self, owner: Owner, pid: u32) {
         let participant = &self.participants()[owner.slot()];
         if participant.presence() == (Presence::Starting, owner.generation()) {
-            // Start time first: a pid alone may be somebody else's by the time it is asked about.
             let started = crate::sys::identity::start_time(pid).unwrap_or(0);
-            participant.started.store(started, Ordering::Relaxed);
-            participant.pid.store(pid, Ordering::Release);
+            participant.introduce(owner.generation(), Identity { pid, started });
         }
     }
 
@@ -180,8 +203,6 @@ impl Heap {
         if presence != Presence::Dead {
             return;
         }
-        participant.pid.store(0, Ordering::Relaxed);
-        participant.started.store(0, Ordering::Relaxed);
         participant.creator.store(0, Ordering::Relaxed);
         participant.flags.store(0, Ordering::Relaxed);
         participant
@@ -255,6 +276,57 @@ impl Heap {
                 let itself = std::ptr::eq(participant, &self.participants()[slot]);
                 presence != Presence::Free && !itself && self.is_gone(Owner::new(slot, generation))
             }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::{join, reap_dead};
+    use crate::heap::me;
+
+    #[test]
+    fn whoever_comes_up_too_late_does_not_touch_its_successors_name() {
+        let heap = join().expect("family");
+        let reserve = || heap.reserve_slot(Some(me())).expect("place");
+        let give_up = |owner| {
+            heap.note_death(owner);
+            reap_dead(heap);
+        };
+        // Other tests take places, too.
+        let (late, next) = (0..1000)
+            .find_map(|_| {
+                let late = reserve();
+                give_up(late);
+                let next = reserve();
+                if next.slot() == late.slot() {
+                    return Some((late, next));
+                }
+                give_up(next);
+                None
+            })
+            .expect("the same place");
+        heap.note_pid(next, 1);
+        assert!(!heap.activate_slot(late));
+        let name = heap.participants()[next.slot()].identity();
+        assert_eq!(name.map(|identity| identity.pid), Some(1));
+        give_up(next);
+    }
+
+    #[test]
+    fn names_of_later_generations_stay() {
+        let cell = AtomicU64::new(0);
+        let read = || {
+            let word = cell.load(Ordering::SeqCst);
+            (word >> TOLD_SHIFT, word & TOLD_MASK)
+        };
+        for generation in [1, 2, GENERATION_MASK / 2, GENERATION_MASK - 1, 1] {
+            tell(&cell, generation, 7);
+            assert_eq!(read(), (u64::from(generation), 7));
+            tell(&cell, generation, 0);
+            tell(&cell, generation.wrapping_sub(1) & GENERATION_MASK, 9);
+            assert_eq!(read(), (u64::from(generation), 7));
         }
     }
 }

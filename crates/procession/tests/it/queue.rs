@@ -1,4 +1,5 @@
 //! Queues and pipes within one process.
+use crate::forked::fork;
 use procession::{Buffer, GetError, JoinableQueue, Pipe, Plain, PutError, Queue, Raw, RecvError};
 
 #[test]
@@ -143,4 +144,24 @@ fn a_queue_closes_when_its_last_producer_is_killed() {
     // Nobody joins the child before: whoever waits notices the death by itself.
     assert_eq!(queue.get(), Err(GetError::Closed));
     assert!(child.join().is_err());
+}
+
+#[test]
+fn a_forked_child_has_no_part_in_its_parents_buffers() {
+    let mut buffer = Buffer::new(300_000).expect("buffer");
+    buffer.fill(7);
+    let copy = std::sync::Arc::new(std::sync::Mutex::new(Some(buffer)));
+    let child = fork(|| {
+        let buffer = copy.lock().expect("lock").take().expect("buffer");
+        let read = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| buffer[0]));
+        drop(buffer);
+        // Were the place free now, this would have it.
+        Buffer::new(300_000).expect("buffer").fill(9);
+        read.is_err()
+    });
+    assert_eq!(child.join(), 0);
+    let mut second = Buffer::new(300_000).expect("buffer");
+    second.fill(8);
+    let buffer = copy.lock().expect("lock").take().expect("buffer");
+    assert!(buffer.iter().all(|&byte| byte == 7));
 }

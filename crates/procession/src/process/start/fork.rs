@@ -8,7 +8,7 @@ use super::super::builder::{Options, Stdio};
 use super::super::error::StartError;
 use super::super::process::{Core, Process};
 use super::super::{record, setup};
-use super::{by_main_thread, family, no_place, person, refused};
+use super::{by_main_thread, family, give_up, no_place, person, refused};
 use crate::family::forked_child;
 use crate::heap::HeapError;
 use crate::sys::fork::{Fork, fork_promised, thread_count};
@@ -40,7 +40,16 @@ where
     let person = person(&name, options.daemon, by_main_thread());
     // What is buffered would otherwise be written by both.
     let _ = io::stdout().flush();
-    match fork_promised(options.promise).map_err(|error| refused(&name, error))? {
+    // Of a fork that was not ours.
+    let _ = forked_child();
+    let forked = fork_promised(options.promise).map_err(|error| {
+        // There is no child, but there may be a place for it, which holds all that we hold.
+        if let Some(owner) = forked_child() {
+            give_up(heap, owner);
+        }
+        refused(&name, error)
+    })?;
+    match forked {
         Fork::Child => bootstrap::run_forked(record, person, &options.setup, &streams, function),
         Fork::Parent(child) => {
             let Some(owner) = forked_child() else {
@@ -67,4 +76,41 @@ pub(super) fn streams(stdio: [Stdio; 3]) -> io::Result<[Option<OwnedFd>; 3]> {
         };
     }
     Ok(streams)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::Process;
+    use crate::heap::{Presence, me, the_heap};
+    use rustix::process::{Resource, getrlimit, setrlimit};
+
+    #[test]
+    #[expect(
+        unsafe_code,
+        reason = "a child with one thread, whose limits may be changed"
+    )]
+    fn a_fork_that_fails_leaves_no_place_behind() {
+        let test = || {
+            let _family = crate::Queue::<u8>::unbounded().expect("queue");
+            let limit = getrlimit(Resource::Nofile);
+            for _ in 0..20 {
+                // No descriptor for the child's pidfd: it is killed, mostly before it came up.
+                let mut none = limit;
+                none.current = Some(0);
+                setrlimit(Resource::Nofile, none).expect("limit");
+                assert!(Process::fork(|| ()).is_err());
+                setrlimit(Resource::Nofile, limit).expect("limit");
+            }
+            let heap = the_heap();
+            let places = heap.participants().iter();
+            let ours = |creator: u32| creator == me().to_word();
+            places
+                .filter(|place| place.presence().0 == Presence::Starting)
+                .filter(|place| ours(place.creator.load(crate::atomic::Ordering::SeqCst)))
+                .count()
+        };
+        // SAFETY: the child uses nothing that another thread of the tests could have left locked.
+        let child = unsafe { Process::fork_with_threads(test) }.expect("fork");
+        assert_eq!(child.join().expect("result"), 0);
+    }
 }
