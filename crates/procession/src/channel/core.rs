@@ -181,7 +181,10 @@ impl Channel {
     }
 
     fn raise(&self, flag: u32) {
+        // Under P: a put that saw no flag is complete before anybody hears that nothing more will come.
+        let guard = self.lock(&self.producers);
         self.flags.fetch_or(flag, Ordering::SeqCst);
+        drop(guard);
         let port = Waiter::new();
         self.items_bell.ring_all(&port);
         self.room_bell.ring_all(&port);
@@ -1093,5 +1096,24 @@ mod tests {
         carry(&queue, 0u32.wrapping_sub(1024));
         assert!((0..10_000).all(|number| put(&queue, number)));
         assert!((0..10_000).all(|number| get(&queue) == Some(number)));
+    }
+    #[test]
+    fn nobody_hears_of_the_end_while_a_put_is_under_way() {
+        let queue = queue(0);
+        let putting = queue.channel.lock(&queue.channel.producers);
+        std::thread::scope(|scope| {
+            let closing = scope.spawn(|| queue.channel.close());
+            std::thread::sleep(std::time::Duration::from_millis(50));
+            let seen = queue
+                .channel
+                .try_get(queue.container(), &mut Last::default());
+            drop(putting);
+            assert_eq!(seen, Err(GetFault::Empty));
+            closing.join().expect("close");
+        });
+        let seen = queue
+            .channel
+            .try_get(queue.container(), &mut Last::default());
+        assert_eq!(seen, Err(GetFault::Closed));
     }
 }

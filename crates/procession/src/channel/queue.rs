@@ -170,7 +170,8 @@ pub(crate) fn deadline_after(timeout: Duration) -> Deadline {
 /// as anybody holds it (a message in flight counts). It needs no file descriptor and no thread, and an empty one takes 256 bytes.
 ///
 /// Items keep the order in which `put` returned for one producer. `put` is complete when it returns: nothing is lost if the
-/// process ends right after. An unbounded queue never makes `put` wait; it grows until the family heap is full, which is an error.
+/// process ends right after. An unbounded queue grows until the family heap is full, which is an error; `put` waits only while nearly 1 GiB of
+/// small items is in it (items over 8 KiB count 24 bytes there, whatever their size).
 ///
 /// `C` is the codec: [`Serde`] for any serde type (handles of shared objects inside the value travel too),
 /// [`Plain`](crate::Plain) for plain old data, [`Raw`](crate::Raw) for [`Buffer`](crate::Buffer)s of any size without a copy.

@@ -254,11 +254,10 @@ impl Heap {
         self.table(offset, bytes.min(self.map.len - offset) / 8)
     }
 
-    /// Gives the pages of a run of units back to the system.
-    pub(crate) fn punch_units(&self, index: u32, len: u32) {
+    /// Gives the pages of a run of units back to the system, so that they read as zeros. `false`: it did not take them.
+    pub(crate) fn punch_units(&self, index: u32, len: u32) -> bool {
         let offset = self.layout.units_at as u64 + u64::from(index) * UNIT as u64;
-        // Refused: the pages stay, which costs memory and nothing else.
-        let _ = map::punch_hole(&self.fd, offset, u64::from(len) * UNIT as u64);
+        map::punch_hole(&self.fd, offset, u64::from(len) * UNIT as u64).is_ok()
     }
 
     #[inline]

@@ -69,11 +69,11 @@ impl Heap {
         let bytes = u64::from(owned.len()) * UNIT as u64;
         let header = self.header();
         let keep = (header.limit.load(Ordering::Relaxed) / WARM_SHARE).max(WARM_MIN);
-        let warm = header.warm.load(Ordering::Relaxed) + bytes <= keep;
+        let room = keep.saturating_sub(header.warm.load(Ordering::Relaxed));
+        // Pages that the system does not take back are warm, whatever the limit: they do not read as zeros.
+        let warm = bytes <= room || !self.punch_units(unit, owned.len());
         if warm {
             header.warm.fetch_add(bytes, Ordering::Relaxed);
-        } else {
-            self.punch_units(unit, owned.len());
         }
         if owned
             .swap(
