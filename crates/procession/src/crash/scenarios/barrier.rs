@@ -205,7 +205,7 @@ fn crash_barrier_action() {
     .play();
 }
 
-/// The victim resets while somebody waits, who must be told; then, in the same breath, a barrier that was aborted.
+/// The victim resets while somebody waits, who must be told.
 #[test]
 fn crash_barrier_reset() {
     let props = || {

@@ -262,5 +262,5 @@ fn crash_condition_passed_on() {
         heir.joins()?;
         works(&condition)
     })
-    .play();
+    .play_thinned();
 }

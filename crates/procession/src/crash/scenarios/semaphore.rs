@@ -226,7 +226,7 @@ fn wake_taken(name: &str, permits: u32) {
         sleeper.helper.joins()?;
         conserved(&semaphore, given, victim_took, killed)
     })
-    .play();
+    .play_thinned();
 }
 
 /// One went to the helper; one, or none, to the victim.
