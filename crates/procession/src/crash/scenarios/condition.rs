@@ -6,7 +6,7 @@ use crate::heap::Shared;
 use crate::sync::SharedCondition;
 use crate::sync::raw::Cells;
 use crate::{Condition, Lock};
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -174,35 +174,23 @@ fn crash_condition_notify_all() {
 /// What the survivor of `crash_condition_passed_on` has.
 struct Heirs {
     condition: Condition,
-    heir: Helper,
-    stage: Table<[AtomicU64; 2]>,
+    /// Waits from the moment on when the victim sleeps.
+    heir: RefCell<Option<Helper>>,
+    came_back: Table<AtomicU64>,
     told: Cell<usize>,
     /// Cells taken, and waiters, at the death.
     seen: Cell<(usize, usize)>,
 }
 
-const GO: usize = 0;
-const CAME_BACK: usize = 1;
-
 /// The victim waits, then somebody younger does; the victim is notified and dies before or after it takes note.
 #[test]
 fn crash_condition_passed_on() {
-    let props = || {
-        let condition = with_own_lock();
-        let stage = Table::<[AtomicU64; 2]>::new();
-        let heir = Helper::start(&mut || {
-            while stage[GO].load(Ordering::SeqCst) == 0 {
-                std::thread::yield_now();
-            }
-            wait(&condition);
-        });
-        Heirs {
-            condition,
-            heir,
-            stage,
-            told: Cell::new(0),
-            seen: Cell::new((0, 0)),
-        }
+    let props = || Heirs {
+        condition: with_own_lock(),
+        heir: RefCell::new(None),
+        came_back: Table::new(),
+        told: Cell::new(0),
+        seen: Cell::new((0, 0)),
     };
     Act::new(
         "condition wait, notified and dead: passed on",
@@ -210,13 +198,12 @@ fn crash_condition_passed_on() {
         |_| (),
         |heirs, ()| {
             wait(&heirs.condition);
-            heirs.stage[CAME_BACK].store(1, Ordering::SeqCst);
+            heirs.came_back.store(1, Ordering::SeqCst);
         },
     )
     .rouse(|heirs| {
         if heirs.told.get() == 0 {
-            heirs.stage[GO].store(1, Ordering::SeqCst);
-            heirs.heir.until_asleep();
+            heirs.heir.replace(Some(sleeper(&heirs.condition)));
             heirs.told.set(heirs.condition.notify_one());
         }
         true
@@ -229,18 +216,19 @@ fn crash_condition_passed_on() {
         let Heirs {
             condition,
             heir,
-            stage,
+            came_back,
             told,
             seen,
         } = heirs;
-        if told.get() == 0 {
-            // Nobody was notified: the heir does not wait yet.
-            drop(heir);
-            super::stage::bury_all();
+        let Some(heir) = heir.into_inner() else {
+            // The victim did not come to its sleep.
             return works(&condition);
+        };
+        if told.get() != 1 {
+            return Err(format!("two wait, {told:?} were told").into());
         }
         let waits = condition.n_waiting();
-        let came_back = stage[CAME_BACK].load(Ordering::SeqCst) == 1;
+        let came_back = came_back.load(Ordering::SeqCst) == 1;
         let fine = match seen.get() {
             // The victim had not taken note: its notification is the heir's now.
             (2, _) => waits == 0 && !came_back,
