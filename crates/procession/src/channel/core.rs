@@ -282,9 +282,12 @@ impl Channel {
     /// Takes one item without waiting; an inline payload is appended to `into`.
     #[inline]
     pub(crate) fn try_get(&self, me: Container, into: &mut impl Sink) -> Result<(), GetFault> {
-        self.take_record(me, into)?;
-        self.after_get();
-        Ok(())
+        let taken = self.take_record(me, into);
+        // A record that made no sense left room, too.
+        if matches!(taken, Ok(()) | Err(GetFault::Corrupt(_))) {
+            self.after_get();
+        }
+        taken
     }
 
     /// Takes one item; waits for it until `deadline`.

@@ -97,10 +97,7 @@ impl Heap {
         match word.state() {
             State::OWNED => self.seize(is_unit, index, word, at),
             State::DESTROYING
-                if !is_unit
-                    && word
-                        .swap(at, word.with(State::DESTROYING, me().slot()))
-                        .is_ok() =>
+                if !is_unit && turn(word, at, State::DESTROYING, me().slot()).is_some() =>
             {
                 object::destroy(self, index);
             }
@@ -108,8 +105,8 @@ impl Heap {
                 let container = Container::from_link(link.load(Ordering::SeqCst));
                 let reference = block::reference_of(is_unit, index, word);
                 if self.is_in(container, reference) {
-                    // Failed: a receiver took it meanwhile.
-                    let _ = word.swap(at, word.with(State::ATTACHED, 0));
+                    // `None`: a receiver took it meanwhile.
+                    let _ = turn(word, at, State::ATTACHED, 0);
                 } else {
                     self.seize(is_unit, index, word, at);
                 }
@@ -134,8 +131,7 @@ impl Heap {
 
     /// Makes a block of a dead owner ours, and frees it.
     fn seize(&'static self, is_unit: bool, index: u32, word: Word, at: &AtomicU64) {
-        let owned = word.with(State::OWNED, me().slot());
-        if word.swap(at, owned).is_ok() {
+        if let Some(owned) = turn(word, at, State::OWNED, me().slot()) {
             drop(block::seize(self, is_unit, index, owned));
         }
     }
@@ -165,5 +161,24 @@ impl Heap {
         });
         self.header().used.store(used, Ordering::Relaxed);
         self.header().warm.store(warm, Ordering::Relaxed);
+    }
+}
+
+/// Takes a block from the state in which its dead owner left it. The epoch may be counted up by anybody at any time, by whoever opens a stale
+/// handle for one: that alone does not stop us. `None`: it is no longer in that state.
+fn turn(left: Word, at: &AtomicU64, state: State, slot: usize) -> Option<Word> {
+    let mut word = left;
+    loop {
+        let next = word.with(state, slot);
+        match word.swap(at, next) {
+            Ok(()) => return Some(next),
+            Err(now) => word = now,
+        }
+        let same = word.state() == left.state()
+            && word.owner_slot() == left.owner_slot()
+            && word.generation() == left.generation();
+        if !same {
+            return None;
+        }
     }
 }

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 #[repr(C)]
 #[derive(Debug, zerocopy::FromBytes)]
 pub(crate) struct SharedRLock {
-    raw: RawRLock,
+    pub(crate) raw: RawRLock,
 }
 const _: () = assert!(size_of::<SharedRLock>() <= 64);
 

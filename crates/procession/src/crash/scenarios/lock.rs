@@ -1,9 +1,9 @@
-//! Locks, and whatever else is taken and given back: implement [`Exclusive`] for it and call [`play_all`].
+//! Locks, and whatever else is taken and given back: implement [`Exclusive`] for it and call the four scenarios.
 
 use super::super::{Fault, Shared as Table};
 use super::stage::{Act, Helper};
-use crate::family::Waiter;
-use crate::heap::{Object, Shared};
+use crate::family::{Owner, Waiter};
+use crate::heap::{Object, Shared, me};
 use crate::sync::SharedLock;
 use crate::sync::raw::{Acquired, TimedOut};
 use std::cell::Cell;
@@ -16,6 +16,8 @@ pub(super) trait Exclusive: Object {
     /// Takes it, within the time; says whether the last owner died in possession.
     fn take(&self, limit: Option<Duration>) -> Result<bool, TimedOut>;
     fn give(&self);
+    /// Whom it names as its owner, dead or alive.
+    fn owner(&self) -> Option<Owner>;
 }
 
 impl Exclusive for SharedLock {
@@ -31,9 +33,13 @@ impl Exclusive for SharedLock {
     fn give(&self) {
         let _ = self.raw.release(&Waiter::new());
     }
+
+    fn owner(&self) -> Option<Owner> {
+        self.raw.owner()
+    }
 }
 
-const SOON: Option<Duration> = Some(Duration::from_secs(3));
+pub(super) const SOON: Option<Duration> = Some(Duration::from_secs(3));
 
 fn fresh<L: Exclusive>() -> Shared<L> {
     Shared::create(|_, _| ()).expect("create")
@@ -50,52 +56,70 @@ fn usable<L: Exclusive>(lock: &L) -> Result<(), Fault> {
     Ok(())
 }
 
-fn uncontended<L: Exclusive>() {
-    Act::new(
-        &format!("{} acquire and release, free", L::NAME),
-        fresh::<L>,
-        |_| (),
-        |lock, ()| {
-            let _ = lock.take(None);
+/// The next owner is told exactly if the victim died in possession.
+fn tells_of<L: Exclusive>(lock: &L, died_in: bool) -> Result<(), Fault> {
+    match lock.take(SOON) {
+        Err(_) => Err(Fault::Wedged(format!("{} cannot be taken", L::NAME))),
+        Ok(recovered) if recovered == died_in => {
             lock.give();
-        },
-    )
-    .judge(|lock, _| usable(&*lock))
-    .play();
+            usable(lock)
+        }
+        Ok(recovered) => {
+            Err(format!("died in possession: {died_in}, recovered: {recovered}").into())
+        }
+    }
 }
 
-/// The survivor has it; the victim waits, gets it, gives it back.
-fn contended<L: Exclusive>() {
+pub(super) fn uncontended<L: Exclusive>() {
     Act::new(
-        &format!("{} acquire, held by another", L::NAME),
-        || {
-            let lock = fresh::<L>();
-            let _ = lock.take(None);
-            (lock, Cell::new(true))
-        },
+        &format!("{} acquire and release, free", L::NAME),
+        || (fresh::<L>(), Cell::new(false)),
         |_| (),
         |(lock, _), ()| {
             let _ = lock.take(None);
             lock.give();
         },
     )
-    .rouse(|(lock, held)| {
+    .witness(|(lock, died_in)| died_in.set(lock.owner().is_some()))
+    .judge(|(lock, died_in), _| tells_of(&*lock, died_in.get()))
+    .play();
+}
+
+/// The survivor has it; the victim waits, gets it, gives it back.
+pub(super) fn contended<L: Exclusive>() {
+    Act::new(
+        &format!("{} acquire, held by another", L::NAME),
+        || {
+            let lock = fresh::<L>();
+            let _ = lock.take(None);
+            (lock, Cell::new(true), Cell::new(false))
+        },
+        |_| (),
+        |(lock, ..), ()| {
+            let _ = lock.take(None);
+            lock.give();
+        },
+    )
+    .rouse(|(lock, held, _)| {
         if held.replace(false) {
             lock.give();
         }
         true
     })
-    .judge(|(lock, held), _| {
+    .witness(|(lock, _, died_in)| {
+        died_in.set(lock.owner().is_some_and(|owner| owner != me()));
+    })
+    .judge(|(lock, held, died_in), _| {
         if held.get() {
             lock.give();
         }
-        usable(&*lock)
+        tells_of(&*lock, died_in.get())
     })
     .play();
 }
 
 /// The victim has it and gives it back while somebody sleeps for it.
-fn waited_for<L: Exclusive>() {
+pub(super) fn waited_for<L: Exclusive>() {
     let props = || {
         let lock = fresh::<L>();
         let stage = Table::<[AtomicU64; 2]>::new();
@@ -132,7 +156,7 @@ fn waited_for<L: Exclusive>() {
 }
 
 /// Its owner is dead; the victim takes it over, and dies.
-fn taken_over<L: Exclusive>() {
+pub(super) fn taken_over<L: Exclusive>() {
     let props = || {
         let lock = fresh::<L>();
         let helper = Helper::start(&mut || {

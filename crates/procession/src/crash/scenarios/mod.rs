@@ -6,11 +6,17 @@
 
 mod stage;
 
+mod barrier;
+mod condition;
+mod event;
 mod heap;
 mod lock;
 mod membership;
 mod pipe;
 mod queue;
 mod reclaim;
+mod rlock;
+mod semaphore;
 mod storm;
 mod total;
+mod value;

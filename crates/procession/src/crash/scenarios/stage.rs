@@ -45,6 +45,7 @@ pub(super) struct Act<P, V = ()> {
     operate: Operate<P, V>,
     rouse: Box<dyn Fn(&P) -> bool>,
     judge: Judge<P>,
+    witness: Box<dyn Fn(&P)>,
 }
 
 impl<P, V> Act<P, V> {
@@ -61,6 +62,7 @@ impl<P, V> Act<P, V> {
             part: Box::new(part),
             operate: Box::new(operate),
             rouse: Box::new(|_| false),
+            witness: Box::new(|_| ()),
             judge: Box::new(|_, _| Ok(())),
         }
     }
@@ -69,6 +71,14 @@ impl<P, V> Act<P, V> {
     pub(super) fn judge(self, judge: impl Fn(P, &Killed) -> Result<(), Fault> + 'static) -> Self {
         Self {
             judge: Box::new(judge),
+            ..self
+        }
+    }
+
+    /// What the survivor looks at between the victim's death and its burial.
+    pub(super) fn witness(self, witness: impl Fn(&P) + 'static) -> Self {
+        Self {
+            witness: Box::new(witness),
             ..self
         }
     }
@@ -151,6 +161,7 @@ impl<P, V> Scenario for Act<P, V> {
         let owner = victim
             .owner
             .ok_or("the victim got no place in the family")?;
+        (self.witness)(&stage.props);
         bury(owner)?;
         (self.judge)(stage.props, killed)?;
         balance(&stage.before)
@@ -275,6 +286,11 @@ impl Helper {
             assert!(Instant::now() < deadline, "the helper does not fall asleep");
             std::thread::sleep(Duration::from_micros(50));
         }
+    }
+
+    /// Whether the helper sleeps just now.
+    pub(super) fn sleeps(&self) -> bool {
+        os::is_asleep(self.pid)
     }
 
     /// The helper comes to its end by itself, in time; then it is reaped.
