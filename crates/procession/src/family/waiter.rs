@@ -1,8 +1,8 @@
 //! How a user's wait waits: spin while that pays, then sleep in slices, and look around for the dead after each.
 //!
 //! A futex round trip costs about 45 us on a small virtual machine and a hand-over between two spinning processes 0.1 us, so
-//! spinning for about the cost of a sleep is never worse than twice the best choice. Each thread keeps its own budget: waits that ended
-//! while spinning raise it, waits that had to sleep lower it, so a thread that waits for slow things (or on a machine with more runnable
+//! spinning for about the cost of a sleep is never worse than twice the best choice. Each thread keeps its own budget: waits that were
+//! short raise it, waits that were long lower it, so a thread that waits for slow things (or on a machine with more runnable
 //! threads than CPUs) soon stops burning its CPU.
 
 use crate::atomic::AtomicU32;
@@ -87,9 +87,7 @@ impl Port for Waiter {
 
     fn sleep(&self, word: &AtomicU32, expected: u32, deadline: Deadline) -> Slept {
         let sleeps = self.sleeps.get();
-        if sleeps == 0 {
-            BUDGET.set((BUDGET.get() / 2).max(MIN_BUDGET));
-        } else {
+        if sleeps > 0 {
             patrol();
         }
         self.sleeps.set(sleeps.saturating_add(1));
@@ -110,8 +108,20 @@ impl Port for Waiter {
 impl Drop for Waiter {
     #[inline]
     fn drop(&mut self) {
-        if self.spinning_since.get().is_some() && self.sleeps.get() == 0 {
-            BUDGET.set(BUDGET.get().saturating_mul(2).min(MAX_BUDGET));
+        if let Some(since) = self.spinning_since.get() {
+            learn(since);
         }
     }
+}
+
+/// What the wait that began at `since` says about the next one: a short one is worth spinning for, whether or not we slept in the end.
+#[cold]
+fn learn(since: Instant) {
+    let waited = u32::try_from(since.elapsed().as_nanos()).unwrap_or(u32::MAX);
+    let budget = BUDGET.get();
+    BUDGET.set(if waited <= MAX_BUDGET {
+        budget.max(waited.saturating_mul(2)).min(MAX_BUDGET)
+    } else {
+        (budget / 2).max(MIN_BUDGET)
+    });
 }
