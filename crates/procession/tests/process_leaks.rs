@@ -100,10 +100,29 @@ fn forgotten_children_are_reaped() {
     }
 }
 
+/// More children than a family has places, forked by code that knows nothing of families and reaped by it, while nobody here waits for anything.
+fn strangers_forks_use_up_no_places() {
+    for _ in 0..procession::MAX_PARTICIPANTS + 100 {
+        // SAFETY: this process has one thread, and the child ends at once.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            // SAFETY: ends the child without running anything of the parent's.
+            unsafe { libc::_exit(0) };
+        }
+        // SAFETY: waits for the child just forked; no status is asked for.
+        let reaped = unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+        assert_eq!(reaped, child);
+    }
+    for method in METHODS {
+        assert_eq!(start(method, add, (1, 2)).join(), Ok(3), "{method:?}");
+    }
+}
+
 fn main() {
     procession::init();
     closures_can_be_forked_by_a_single_thread();
     forgotten_children_are_reaped();
+    strangers_forks_use_up_no_places();
     nothing_is_left();
     killed_at_any_moment_nothing_is_left();
     println!("ok");

@@ -4,7 +4,7 @@
 //! holder row *before* the fork (add before remove); other threads that take new holds meanwhile write them into both rows. The
 //! private caches are locked over the fork, so the child's copy of them is whole.
 
-use super::Owner;
+use super::{Owner, reserve_place};
 use crate::heap::{self, Local, heap, me, set_me};
 use std::cell::{Cell, RefCell};
 use std::sync::MutexGuard;
@@ -47,9 +47,10 @@ pub(crate) fn fork_hooks() -> (extern "C" fn(), extern "C" fn(), extern "C" fn()
 
 pub(super) extern "C" fn prepare() {
     let Some(heap) = heap() else { return };
+    // Before the caches are locked: making room reaps, and reaping frees.
+    let child = reserve_place(heap, me()).ok();
     let guards = (heap::lock_local(), heap::lock_known());
     GUARDS.with(|slot| *slot.borrow_mut() = Some(guards));
-    let child = heap.reserve_slot(Some(me())).ok();
     if let Some(child) = child {
         heap.begin_fork(child.slot());
     }

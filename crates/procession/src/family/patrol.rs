@@ -6,7 +6,7 @@
 
 use crate::atomic::Ordering;
 use crate::family::Owner;
-use crate::heap::{Heap, Presence, ShortWait, heap, me};
+use crate::heap::{Heap, HeapError, Presence, ShortWait, heap, me};
 use crate::sys::clock::monotonic_ms;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU32;
@@ -41,6 +41,15 @@ pub(crate) fn patrol() {
     {
         look_around(heap);
     }
+}
+
+/// Reserves a place for a process that `creator` is about to start. Where all seem taken, the dead among them make room first: in
+/// a family in which nobody waits for anything, nobody has looked for them.
+pub(crate) fn reserve_place(heap: &'static Heap, creator: Owner) -> Result<Owner, HeapError> {
+    heap.reserve_slot(Some(creator)).or_else(|full| {
+        look_around(heap);
+        heap.reserve_slot(Some(creator)).map_err(|_| full)
+    })
 }
 
 fn look_around(heap: &'static Heap) {

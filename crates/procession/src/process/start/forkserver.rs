@@ -19,7 +19,7 @@ use super::super::setup;
 use super::fork::streams;
 use super::spawn::execute;
 use super::{by_main_thread, family, give_up, order, person, place, refused};
-use crate::family::{Invitation, Owner, Role, become_participant};
+use crate::family::{Invitation, Owner, Role, become_participant, reserve_place};
 use crate::heap::{Handle, Heap, Presence, Shared, me};
 use crate::sys::fork::{Fork, adopt, clone_as_sibling};
 use crate::sys::object::locate;
@@ -106,7 +106,7 @@ fn template_of_this_process() -> Arc<Mutex<Option<Template>>> {
 /// Starts a template.
 fn launch(heap: &'static Heap) -> io::Result<Template> {
     let (ours, theirs) = socket::pair()?;
-    let reserved = heap.reserve_slot(Some(me()));
+    let reserved = reserve_place(heap, me());
     let owner = reserved.map_err(|error| {
         failed(
             "reserve a place for the forkserver",

@@ -12,7 +12,7 @@ use super::process::Process;
 use super::record::{self, SharedProcess};
 use super::setup::Setup;
 use crate::channel::{EncodeError, pack};
-use crate::family::{Owner, join, reap_dead};
+use crate::family::{Owner, join, reap_dead, reserve_place};
 use crate::heap::{Heap, HeapError, Shared, me};
 use crate::sys::fork::is_main_thread;
 use serde::Serialize;
@@ -96,10 +96,12 @@ where
 }
 
 /// A place for a child, with a hold on its record.
-fn place(heap: &Heap, name: &str, record: &Shared<SharedProcess>) -> Result<Owner, StartError> {
-    let owner = heap
-        .reserve_slot(Some(me()))
-        .map_err(|source| no_place(name, source))?;
+fn place(
+    heap: &'static Heap,
+    name: &str,
+    record: &Shared<SharedProcess>,
+) -> Result<Owner, StartError> {
+    let owner = reserve_place(heap, me()).map_err(|source| no_place(name, source))?;
     heap.hold_for(owner.slot(), record.handle().index());
     Ok(owner)
 }
