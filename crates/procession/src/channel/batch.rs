@@ -2,7 +2,8 @@
 
 use super::codec::{Codec, sealed};
 use super::core::{Batch, Parcel, PutFault};
-use super::queue::{GetError, PutError, PutFailure, Queue, deadline_after, put_error};
+use super::queue::{GetError, PutError, PutFailure, Queue, put_error};
+use crate::sync::deadline_after;
 use crate::sync::raw::Deadline;
 use std::fmt;
 use std::time::Duration;

@@ -3,11 +3,12 @@
 use super::anchor::Anchor;
 use super::codec::{self, Codec, DecodeError, EncodeError, Serde, sealed};
 use super::core::{Channel, GetFault, PutFault};
-use super::queue::{PutFailure, deadline_after, send};
+use super::queue::{PutFailure, send};
 use super::readiness::{Readiness, Watched};
 use crate::atomic::{AtomicU32, Ordering};
 use crate::heap::{BlockRef, Container, Death, Handle, HeapError, Object, Shared};
 use crate::kinds::Kind;
+use crate::sync::deadline_after;
 use crate::sync::raw::Deadline;
 use std::fmt;
 use std::marker::PhantomData;

@@ -283,10 +283,7 @@ impl Channel {
     #[inline]
     pub(crate) fn try_get(&self, me: Container, into: &mut impl Sink) -> Result<(), GetFault> {
         let taken = self.take_record(me, into);
-        // A record that made no sense left room, too.
-        if matches!(taken, Ok(()) | Err(GetFault::Corrupt(_))) {
-            self.after_get();
-        }
+        self.after_take(&taken, 1);
         taken
     }
 
@@ -452,14 +449,8 @@ impl Channel {
         let result = self.take_batch_under_lock(me, max, into, &mut retired);
         drop(guard);
         drop(retired);
-        if result.is_ok() {
-            let taken = (into.len() - before).max(1);
-            self.room_bell
-                .ring(&ShortWait, u32::try_from(taken).unwrap_or(u32::MAX));
-            if self.items_bell.has_sleepers() && self.has_items() {
-                self.items_bell.ring(&ShortWait, 1);
-            }
-        }
+        let taken = (into.len() - before).max(1);
+        self.after_take(&result, u32::try_from(taken).unwrap_or(u32::MAX));
         result
     }
 
@@ -476,28 +467,12 @@ impl Channel {
         if tail == head {
             return Err(self.why_empty());
         }
-        let segment = self
-            .current_segment(me, head, retired)
-            .map_err(|error| self.give_up(error))?;
-        let limit = if segment.head.next.load(Ordering::Acquire) == 0 {
-            tail.bytes
-        } else {
-            segment.end()
-        };
-        let mut at = head;
-        let mut found = segment.find(at.bytes, limit);
-        match found {
-            None => {
-                return Err(
-                    self.give_up(HeapError::Corrupt("a record in a channel makes no sense"))
-                );
-            }
-            // Blocks change owner one by one.
-            Some(first) if first.tag != Tag::Inline => {
-                return self.accept(me, head, &segment, first, into);
-            }
-            Some(_) => {}
+        let (segment, first, limit) = self.oldest_record(me, head, tail, retired)?;
+        // Blocks change owner one by one.
+        if first.tag != Tag::Inline {
+            return self.accept(me, head, &segment, first, into);
         }
+        let (mut at, mut found) = (head, Some(first));
         for _ in 0..max {
             let Some(record) = found.filter(|record| record.tag == Tag::Inline) else {
                 break;
@@ -529,10 +504,14 @@ impl Channel {
         true
     }
 
-    /// After an item was taken: room for producers; and if there is more, the next consumer (baton).
+    /// After `count` items were taken: room for producers; and if there is more, the next consumer (baton). A record that made no sense
+    /// left room, too.
     #[inline]
-    fn after_get(&self) {
-        self.room_bell.ring(&ShortWait, 1);
+    fn after_take(&self, taken: &Result<(), GetFault>, count: u32) {
+        if !matches!(taken, Ok(()) | Err(GetFault::Corrupt(_))) {
+            return;
+        }
+        self.room_bell.ring(&ShortWait, count);
         if self.items_bell.has_sleepers() && self.has_items() {
             self.items_bell.ring(&ShortWait, 1);
         }
@@ -760,6 +739,19 @@ impl Channel {
                 return Err(self.why_empty());
             }
         }
+        let (segment, found, _) = self.oldest_record(me, head, tail, retired)?;
+        self.accept(me, head, &segment, found, into)
+    }
+
+    /// The record at `head`, its segment, and how far that segment's records go. The caller saw that there is one before `tail`.
+    #[inline]
+    fn oldest_record(
+        &self,
+        me: Container,
+        head: Commit,
+        tail: Commit,
+        retired: &mut Option<Block>,
+    ) -> Result<(Segment, Found, u32), GetFault> {
         let segment = self
             .current_segment(me, head, retired)
             .map_err(|error| self.give_up(error))?;
@@ -769,10 +761,10 @@ impl Channel {
         } else {
             segment.end()
         };
-        let Some(found) = segment.find(head.bytes, limit) else {
-            return Err(self.give_up(HeapError::Corrupt("a record in a channel makes no sense")));
-        };
-        self.accept(me, head, &segment, found, into)
+        match segment.find(head.bytes, limit) {
+            Some(found) => Ok((segment, found, limit)),
+            None => Err(self.give_up(HeapError::Corrupt("a record in a channel makes no sense"))),
+        }
     }
 
     #[inline]

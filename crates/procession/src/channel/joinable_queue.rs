@@ -1,10 +1,11 @@
 //! JoinableQueue: a queue that knows when all its items have been dealt with.
 
 use super::codec::{Codec, Serde};
-use super::queue::{Queue, deadline_after};
+use super::queue::Queue;
 use crate::atomic::Ordering;
 use crate::family::Waiter;
 use crate::heap::HeapError;
+use crate::sync::deadline_after;
 use crate::sync::raw::{Deadline, Port, Slept};
 use serde::{Deserialize, Serialize};
 use std::ops::Deref;

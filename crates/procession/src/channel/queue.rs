@@ -6,6 +6,7 @@ use super::readiness::{Readiness, Watched};
 use crate::atomic::AtomicU32;
 use crate::heap::{BlockRef, Container, Death, HeapError, Object, Shared};
 use crate::kinds::Kind;
+use crate::sync::deadline_after;
 use crate::sync::raw::{Deadline, RawBell};
 use std::fmt;
 use std::marker::PhantomData;
@@ -157,11 +158,6 @@ pub(super) fn send<T, C: Codec<T>>(
     C::send(value, |out: &mut sealed::Out<'_>| {
         put(&mut out.0).map_err(PutFailure::Fault)
     })
-}
-
-/// The deadline for a timeout; `None` (for ever) if it lies beyond the clock's range.
-pub(crate) fn deadline_after(timeout: Duration) -> Deadline {
-    Instant::now().checked_add(timeout)
 }
 
 /// A first-in first-out queue that any number of processes and threads put into and take from.
