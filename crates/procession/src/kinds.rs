@@ -61,4 +61,6 @@ kinds! {
     Producer = 16, "Producer", crate::channel::SharedProducer;
     Process = 20, "Process", crate::process::SharedProcess;
     Fd = 21, "Fd", crate::channel::SharedFd;
+    Worker = 30, "worker's lanes", crate::pool::SharedWorker;
+    Pool = 31, "pool's bell", crate::pool::SharedPool;
 }

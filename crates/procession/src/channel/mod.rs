@@ -21,6 +21,9 @@ mod ring;
 mod simple_queue;
 mod wait;
 
+pub(crate) use self::core::{
+    Batch, Channel, Delivery, GetFault, INLINE_MAX, Parcel, PutFault, Sink,
+};
 pub use batch::{GetManyError, PutManyError};
 pub use buffer::Buffer;
 pub use codec::{Codec, DecodeError, EncodeError, Plain, Raw, Serde};

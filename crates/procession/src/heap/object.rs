@@ -145,6 +145,14 @@ impl Hold {
     pub(crate) fn handle(&self) -> Handle {
         self.handle
     }
+
+    /// One more hold on the same object.
+    pub(crate) fn again(&self) -> Self {
+        the_heap().hold(self.handle.index());
+        Self {
+            handle: self.handle,
+        }
+    }
 }
 
 impl Drop for Hold {

@@ -11,11 +11,11 @@ use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 
 /// What is known about a panic.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct PanicReport {
-    pub(super) message: String,
+pub(crate) struct PanicReport {
+    pub(crate) message: String,
     /// `file:line:column`; empty if not known.
-    pub(super) location: String,
-    pub(super) backtrace: String,
+    pub(crate) location: String,
+    pub(crate) backtrace: String,
 }
 
 thread_local! {
@@ -53,6 +53,14 @@ pub(super) fn catch<R>(
             message,
             ..PanicReport::default()
         })
+    })
+}
+
+/// Calls `function`; what a panic says.
+pub(crate) fn catch_panic<R>(function: impl FnOnce() -> R) -> Result<R, PanicReport> {
+    catch_unwind(AssertUnwindSafe(function)).map_err(|payload| PanicReport {
+        message: text(payload.as_ref()),
+        ..PanicReport::default()
     })
 }
 

@@ -361,6 +361,18 @@ impl<R> Process<R> {
         self.core.status().is_none()
     }
 
+    /// The same, without reaping it.
+    pub(crate) fn is_running(&self) -> bool {
+        !self.core.pidfd.has_ended()
+    }
+
+    /// Waits for its end and reaps it, whatever it returned.
+    pub(crate) fn wait_ended(&self) -> io::Result<()> {
+        self.core.wait(None)?;
+        self.core.settle();
+        Ok(())
+    }
+
     /// How it ended; `None` while it runs.
     #[must_use]
     pub fn exit_status(&self) -> Option<ExitStatus> {

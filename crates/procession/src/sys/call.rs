@@ -125,7 +125,8 @@ mod tests {
     fn calls_what_was_named() {
         let call = Call::name(runner::<i32>, double as fn(i32) -> i32).expect("in this program");
         assert_eq!(call.run(&21), Ok(42));
-        let closure = Call::name(runner::<i8>, (|x| (x + 1) as i8) as fn(i32) -> i8).expect("in this program");
+        let closure = Call::name(runner::<i8>, (|x| (x + 1) as i8) as fn(i32) -> i8)
+            .expect("in this program");
         assert_eq!(closure.run(&5), Ok(6));
     }
 

@@ -1,5 +1,6 @@
 //! The only place that talks to the operating system.
 //!
+//! - `affinity`: which processors are ours;
 //! - `atfork`: being told of forks and of the end of the process;
 //! - `bytes`: bytes that several processes read and write at the same time;
 //! - `call`: calling a function that another process named;
@@ -24,6 +25,7 @@
 //! # Safety
 //! Everything that needs a raw system call or a raw pointer to mapped memory is here, behind a safe front.
 
+pub(crate) mod affinity;
 pub(crate) mod atfork;
 pub(crate) mod bytes;
 pub(crate) mod call;

@@ -8,6 +8,7 @@ mod event;
 mod fd;
 mod forked;
 mod lock;
+mod pool;
 mod process;
 mod queue;
 mod ready;

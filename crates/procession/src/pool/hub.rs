@@ -1,0 +1,390 @@
+//! What all handles of a pool share: the tasks that are not done, the workers, and how threads wait.
+//!
+//! # Who does the work
+//! Nobody is employed for carrying results. Whoever waits for something of the pool *drives* it: takes what the workers have put ([`collect`](super::collect)), hands out
+//! what is pending ([`dispatch`](super::dispatch)), tells the outcomes to those who want them, and sleeps on the pool's bell when there is nothing to do. Several threads
+//! may drive at once; one that delivered something wakes the others, whose turn it may be. While nobody waits and something is outstanding, the supervisor drives.
+//!
+//! # Locks
+//! `state` is held for table work and copies of small records into lanes, never while starting or reaping a process, calling a sink, or sleeping. Sinks are told
+//! without it, so they may use the pool.
+//!
+//! **No lost wake-up.** A waiter reads `epoch`, drives, looks whether it is done, and sleeps unless a lane has results or `epoch` has moved. Whoever delivers
+//! moves `epoch` after the sinks are told, then rings. The bell's own Dekker pattern does the rest (`sync/raw/bell.rs`).
+
+use super::context::Context;
+use super::error::{Broken, SubmitError, TaskError};
+use super::lane::{Lane, PoolBell};
+use super::pending::Pending;
+use super::record::{Packed, TaskId};
+use super::sizing::Admission;
+use super::staff::{Settings, Worker};
+use super::supervisor::Alarm;
+use super::task::{Job, Outcome, Sink, Task, TaskOptions, Tasks};
+use crate::family::Waiter;
+use crate::heap::ShortWait;
+use crate::sync::raw::{ALL, Deadline, Port, Slept};
+use crate::sys::call::{Call, FunctionPointer, Runner};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// How far the life of a pool has come.
+#[derive(Clone, Debug)]
+pub(super) enum Phase {
+    Open,
+    /// Takes no more tasks; workers end when all are done.
+    Closing,
+    /// All done and all workers gone.
+    Finished,
+    Terminated,
+    Broken(Broken),
+}
+
+/// A function that tasks of this pool call.
+pub(super) struct Function {
+    pub(super) call: Call,
+    /// Its type, for messages.
+    pub(super) name: &'static str,
+    /// How long it takes, smoothed, in nanoseconds; 0: not known yet.
+    pub(super) nanos: u32,
+}
+
+/// Under the lock.
+pub(super) struct State {
+    pub(super) phase: Phase,
+    pub(super) table: Table,
+    pub(super) workers: Vec<Worker>,
+    /// Workers that are being started right now.
+    pub(super) starting: usize,
+    /// Workers ever started; the number of the next one.
+    pub(super) hired: u64,
+    pub(super) memory: Admission,
+}
+
+/// The tasks, and what is known of them.
+#[derive(Default)]
+pub(super) struct Table {
+    pub(super) tasks: Tasks,
+    pub(super) pending: Pending,
+    pub(super) functions: Vec<Function>,
+    by_address: HashMap<(usize, usize), u32>,
+    /// Workers that failed to come up, since one did.
+    pub(super) failures: u32,
+}
+
+/// A task that is done, on its way to its sink.
+pub(super) type Done = (Arc<dyn Sink>, usize, Outcome);
+
+/// See the header.
+pub(super) struct Hub {
+    pub(super) settings: Settings,
+    /// The process that made the pool.
+    creator: u32,
+    state: Mutex<State>,
+    pub(super) bell: PoolBell,
+    pub(super) alarm: Alarm,
+    /// Deliveries so far.
+    epoch: AtomicU64,
+    /// Tasks whose sinks have not been told.
+    outstanding: AtomicUsize,
+    /// User threads that wait, and so drive.
+    drivers: AtomicUsize,
+    /// The lanes of all workers, to be looked at without the lock.
+    lanes: Mutex<Arc<[Arc<Lane>]>>,
+    over: AtomicBool,
+}
+
+impl Hub {
+    pub(super) fn new(settings: Settings, bell: PoolBell, alarm: Alarm) -> Self {
+        let state = State {
+            phase: Phase::Open,
+            table: Table::default(),
+            workers: Vec::new(),
+            starting: 0,
+            hired: 0,
+            memory: Admission::new(settings.memory_reserve),
+        };
+        Self {
+            settings,
+            creator: std::process::id(),
+            state: Mutex::new(state),
+            bell,
+            alarm,
+            epoch: AtomicU64::new(0),
+            outstanding: AtomicUsize::new(0),
+            drivers: AtomicUsize::new(0),
+            lanes: Mutex::new(Arc::new([])),
+            over: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn is_ours(&self) -> bool {
+        self.creator == std::process::id()
+    }
+
+    pub(super) fn outstanding(&self) -> usize {
+        self.outstanding.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn drivers(&self) -> usize {
+        self.drivers.load(Ordering::SeqCst)
+    }
+
+    /// The number of a function, which is named at its first use.
+    pub(super) fn function<F: FunctionPointer>(
+        &self,
+        runner: Runner<F, Context>,
+        function: F,
+    ) -> Result<u32, SubmitError> {
+        if !self.is_ours() {
+            return Err(SubmitError::NotOurs);
+        }
+        let key = (runner as usize, function.address());
+        if let Some(number) = self.state().table.by_address.get(&key) {
+            return Ok(*number);
+        }
+        let call = Call::name(runner, function).ok_or(SubmitError::Nameless)?;
+        let table = &mut self.state().table;
+        let number = table.functions.len() as u32;
+        let number = *table.by_address.entry(key).or_insert(number);
+        if number as usize == table.functions.len() {
+            let name = std::any::type_name::<F>();
+            table.functions.push(Function {
+                call,
+                name,
+                nanos: 0,
+            });
+        }
+        Ok(number)
+    }
+
+    /// Submits one task.
+    pub(super) fn submit(
+        &self,
+        function: u32,
+        packed: Packed,
+        options: Option<Box<TaskOptions>>,
+        sink: Arc<dyn Sink>,
+        index: usize,
+    ) -> Result<TaskId, SubmitError> {
+        let task = Task {
+            sink,
+            index,
+            function,
+            job: Job::Packed(packed),
+            worker: None,
+            options,
+            failures: 0,
+        };
+        let mut state = self.state();
+        state.phase.admits()?;
+        let id = self.enter(&mut state, task);
+        self.dispatch(&mut state);
+        Ok(id)
+    }
+
+    /// Submits many tasks of one sink, numbered from `index` on.
+    pub(super) fn submit_all(
+        &self,
+        function: u32,
+        packed: impl Iterator<Item = Packed>,
+        options: Option<&TaskOptions>,
+        sink: &Arc<dyn Sink>,
+        mut index: usize,
+    ) -> Result<(), SubmitError> {
+        let mut state = self.state();
+        state.phase.admits()?;
+        for packed in packed {
+            let task = Task {
+                sink: Arc::clone(sink),
+                index,
+                function,
+                job: Job::Packed(packed),
+                worker: None,
+                options: options.cloned().map(Box::new),
+                failures: 0,
+            };
+            self.enter(&mut state, task);
+            index += 1;
+        }
+        self.dispatch(&mut state);
+        Ok(())
+    }
+
+    fn enter(&self, state: &mut State, task: Task) -> TaskId {
+        let priority = task.priority();
+        let id = state.table.tasks.add(task);
+        state.table.pending.push(priority, id);
+        self.outstanding.fetch_add(1, Ordering::SeqCst);
+        id
+    }
+
+    /// Makes sure that somebody looks after what is outstanding although the caller will not wait for it now.
+    pub(super) fn entrust(&self) {
+        self.alarm.wake_if_asleep();
+    }
+
+    /// Takes what has come, hands out what is pending, tells the outcomes.
+    pub(super) fn drive(&self) {
+        let mut done = Vec::new();
+        let mut state = self.state();
+        self.collect(&mut state, &mut done);
+        self.dispatch(&mut state);
+        drop(state);
+        self.deliver(done);
+    }
+
+    /// Tells the outcomes. Never under the lock.
+    pub(super) fn deliver(&self, done: Vec<Done>) {
+        if done.is_empty() {
+            return;
+        }
+        let count = done.len();
+        for (sink, index, outcome) in done {
+            sink.complete(index, outcome);
+        }
+        self.outstanding.fetch_sub(count, Ordering::SeqCst);
+        self.announce();
+    }
+
+    /// Something has changed that waiting threads may want to know.
+    pub(super) fn announce(&self) {
+        self.epoch.fetch_add(1, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        self.bell.bell().ring(&ShortWait, ALL);
+    }
+
+    fn has_results(lanes: &[Arc<Lane>]) -> bool {
+        lanes.iter().any(|lane| lane.has_results())
+    }
+
+    /// Tells everybody which lanes there are.
+    pub(super) fn show_lanes(&self, state: &State) {
+        let lanes = state.workers.iter().map(|worker| Arc::clone(&worker.lane));
+        let lanes: Arc<[Arc<Lane>]> = lanes.collect();
+        *self.lanes.lock().unwrap_or_else(PoisonError::into_inner) = lanes;
+    }
+
+    fn lanes(&self) -> Arc<[Arc<Lane>]> {
+        Arc::clone(&self.lanes.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Waits, driving, until `is_done`, at the longest until `deadline`; whether it is done.
+    pub(super) fn wait(&self, is_done: impl Fn() -> bool, deadline: Deadline) -> bool {
+        if is_done() {
+            return true;
+        }
+        self.drivers.fetch_add(1, Ordering::SeqCst);
+        let done = self.wait_driving(&is_done, deadline);
+        self.drivers.fetch_sub(1, Ordering::SeqCst);
+        if self.outstanding() > 0 {
+            self.entrust();
+        }
+        done
+    }
+
+    /// The same for the supervisor, who does not count as a driver.
+    pub(super) fn wait_driving(&self, is_done: &impl Fn() -> bool, deadline: Deadline) -> bool {
+        let (mut late, mut turn) = (false, 0);
+        let mut waiter = Waiter::new();
+        loop {
+            let epoch = self.epoch.load(Ordering::SeqCst);
+            self.drive();
+            if is_done() {
+                return true;
+            }
+            if late {
+                return false;
+            }
+            let lanes = self.lanes();
+            let moved = || Self::has_results(&lanes) || self.epoch.load(Ordering::SeqCst) != epoch;
+            while !moved() && waiter.spin(turn) {
+                turn += 1;
+            }
+            if !moved() {
+                late = self.bell.bell().sleep(&waiter, deadline, moved) == Slept::TimedOut;
+            }
+            if moved() {
+                // What comes next is another wait.
+                (waiter, turn) = (Waiter::new(), 0);
+            }
+        }
+    }
+
+    /// Whether the pool is over, for the supervisor.
+    pub(super) fn is_over(&self) -> bool {
+        self.over.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_over(&self) {
+        self.over.store(true, Ordering::SeqCst);
+        self.alarm.wake();
+    }
+
+    /// Takes no more tasks; workers end when they have done what there is.
+    pub(super) fn close(&self) {
+        let mut state = self.state();
+        if matches!(state.phase, Phase::Open) {
+            state.phase = Phase::Closing;
+        }
+        self.dispatch(&mut state);
+        drop(state);
+        self.alarm.wake();
+    }
+
+    /// Waits until all tasks are done and all workers have ended.
+    pub(super) fn join(&self, deadline: Deadline) -> bool {
+        self.close();
+        self.wait(
+            || self.outstanding() == 0 && self.state().is_deserted(),
+            deadline,
+        )
+    }
+
+    /// Ends everything now.
+    pub(super) fn terminate(&self) {
+        if !self.is_ours() {
+            return;
+        }
+        let done = self.end(Phase::Terminated, &TaskError::Terminated);
+        self.deliver(done);
+        self.dismiss_all();
+        self.set_over();
+        self.announce();
+    }
+
+    /// Goes to a phase in which nothing runs any more; the outcomes of all tasks.
+    pub(super) fn end(&self, phase: Phase, error: &TaskError) -> Vec<Done> {
+        let mut state = self.state();
+        if matches!(state.phase, Phase::Open | Phase::Closing) {
+            state.phase = phase;
+        }
+        state.table.pending.clear();
+        let left = state.table.tasks.drain();
+        left.into_iter()
+            .map(|task| (task.sink, task.index, Err(error.clone())))
+            .collect()
+    }
+}
+
+impl State {
+    /// No worker is there or is coming.
+    pub(super) fn is_deserted(&self) -> bool {
+        self.workers.is_empty() && self.starting == 0
+    }
+}
+
+impl Phase {
+    fn admits(&self) -> Result<(), SubmitError> {
+        match self {
+            Self::Open => Ok(()),
+            Self::Broken(broken) => Err(SubmitError::Broken(broken.clone())),
+            Self::Closing | Self::Finished | Self::Terminated => Err(SubmitError::Closed),
+        }
+    }
+}

@@ -1,0 +1,44 @@
+//! Pools and executors: many tasks over few workers.
+//!
+//! 1. `pool`, `executor`, `builder`, `map`, `function`, `future`: what users see. 2. `crew`: processes or threads, the one place where the two part. 3. `hub`: what all handles of a
+//!    pool of processes share; `collect`, `dispatch`, `staff`, `supervisor`: its four jobs; `pending`, `task`: its tables; `sizing`: how many workers, how much memory. 4. `lane`, `record`: what
+//!    the pool and a worker share, and what they say. 5. `worker`, `context`: the worker's side. 6. `threads`: workers that are threads. 7. `error`.
+//!
+//! The protocol between pool and worker, with its deaths, is in `README.md` beside this file.
+
+mod builder;
+mod collect;
+mod context;
+mod crew;
+mod dispatch;
+mod error;
+mod executor;
+mod function;
+mod future;
+mod hub;
+mod lane;
+mod map;
+mod pending;
+#[expect(
+    clippy::module_inception,
+    reason = "one home per concept: Pool is in pool"
+)]
+mod pool;
+mod record;
+mod sizing;
+mod staff;
+mod supervisor;
+mod task;
+mod threads;
+mod worker;
+
+pub use builder::PoolBuilder;
+pub use crew::Portable;
+pub use error::{Broken, PoolError, SubmitError, TaskError, WorkerDied};
+pub use executor::Executor;
+pub use function::TaskFunction;
+pub use future::{AsCompleted, Future, ReturnWhen, as_completed, wait_futures};
+pub(crate) use lane::{SharedPool, SharedWorker};
+pub use map::{Map, MapFuture};
+pub use pool::Pool;
+pub use task::TaskOptions;

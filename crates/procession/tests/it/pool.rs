@@ -1,0 +1,341 @@
+//! Pools: every way to give tasks, over processes, threads and inline.
+
+use procession::{
+    Broken, Executor, Pool, Queue, StartMethod, SubmitError, TaskError, TaskOptions, as_completed,
+};
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+fn square(x: u64) -> u64 {
+    x * x
+}
+
+fn pools() -> [Pool; 4] {
+    let forkserver = Pool::builder()
+        .workers(2)
+        .start_method(StartMethod::Forkserver);
+    [
+        Pool::new(2).expect("processes"),
+        forkserver.build().expect("forkserver"),
+        Pool::threads(2).expect("threads"),
+        Pool::new(0).expect("inline"),
+    ]
+}
+
+#[test]
+fn maps_keep_the_order() {
+    for pool in pools() {
+        let expected: Vec<u64> = (0..1000).map(square).collect();
+        assert_eq!(pool.map(square, 0..1000).expect("map"), expected);
+        let results: Result<Vec<_>, _> = pool.imap(square, 0..1000).chunk_size(7).collect();
+        assert_eq!(results.expect("chunks"), expected);
+        let results = pool.map_async(square, 0..1000).expect("submit").result();
+        assert_eq!(results.expect("map_async"), expected);
+        let results: Result<HashSet<_>, _> = pool.imap_unordered(square, 0..1000).collect();
+        assert_eq!(
+            results.expect("unordered"),
+            expected.iter().copied().collect()
+        );
+        assert_eq!(pool.map(square, []).expect("nothing"), []);
+    }
+}
+
+fn weigh(a: u32, b: String, c: Option<u8>) -> usize {
+    a as usize + b.len() + usize::from(c.unwrap_or(0))
+}
+
+#[test]
+fn functions_of_several_arguments_get_tuples() {
+    for pool in pools() {
+        let items = [(1, "ab".to_owned(), None), (2, String::new(), Some(3))];
+        let weights = pool
+            .starmap(weigh as fn(u32, String, Option<u8>) -> usize, items)
+            .expect("starmap");
+        assert_eq!(weights, [3, 5]);
+    }
+}
+
+#[test]
+fn single_tasks_come_back() {
+    for pool in pools() {
+        assert_eq!(pool.apply(square, 12), Ok(144));
+        let futures: Vec<_> = (0..50)
+            .map(|x| pool.apply_async(square, x).expect("submit"))
+            .collect();
+        let sum: u64 = as_completed(futures)
+            .map(|future| future.result().expect("result"))
+            .sum();
+        assert_eq!(sum, (0..50).map(square).sum());
+    }
+}
+
+fn fail(x: u32) -> u32 {
+    assert!(x != 3, "three is too many");
+    x
+}
+
+#[test]
+fn a_panic_is_an_error_of_its_task_alone() {
+    for pool in pools() {
+        let results: Vec<_> = pool.imap(fail, 0..6).collect();
+        for (x, result) in results.into_iter().enumerate() {
+            match result {
+                Ok(value) => assert_eq!(value as usize, x),
+                Err(TaskError::Panicked {
+                    message, location, ..
+                }) => {
+                    assert_eq!((x, message.as_str()), (3, "three is too many"));
+                    assert!(location.expect("a place").contains("pool.rs"));
+                }
+                Err(other) => panic!("{other}"),
+            }
+        }
+        assert!(matches!(
+            pool.map(fail, 0..6),
+            Err(TaskError::Panicked { .. })
+        ));
+        assert_eq!(pool.apply(fail, 1), Ok(1), "the pool goes on");
+    }
+}
+
+fn die_at_three(x: u32) -> u32 {
+    if x == 3 {
+        std::process::abort();
+    }
+    x
+}
+
+#[test]
+fn a_worker_that_dies_costs_one_task() {
+    let pool = Pool::new(2).expect("pool");
+    for _ in 0..3 {
+        let results: Vec<_> = pool.imap(die_at_three, 0..200).collect();
+        assert_eq!(results.len(), 200);
+        for (x, result) in results.into_iter().enumerate() {
+            match result {
+                Ok(value) => assert_eq!(value as usize, x),
+                Err(TaskError::WorkerDied(died)) => {
+                    assert_eq!(x, 3);
+                    assert!(died.to_string().contains("SIGABRT"), "{died}");
+                    assert!(died.pid > 0 && died.task.contains('3'), "{died:?}");
+                }
+                Err(other) => panic!("{x}: {other}"),
+            }
+        }
+    }
+}
+
+fn exit_with(code: i32) {
+    std::process::exit(code);
+}
+
+#[test]
+fn a_worker_that_exits_says_its_code() {
+    let pool = Pool::new(1).expect("pool");
+    let error = pool.apply(exit_with, 7).expect_err("no result");
+    assert!(error.to_string().contains("exited with code 7"), "{error}");
+    assert_eq!(pool.apply(square, 3), Ok(9));
+}
+
+/// Dies the first two times.
+fn third_time_lucky(tries: Queue<u32>) -> usize {
+    tries.put(1).expect("put");
+    if tries.len() < 3 {
+        std::process::abort();
+    }
+    tries.len()
+}
+
+#[test]
+fn retries_try_again() {
+    let pool = Pool::new(2).expect("pool");
+    let tries = Queue::unbounded().expect("queue");
+    let options = TaskOptions::new().retries(2);
+    let future = pool
+        .apply_with(options, third_time_lucky, tries.clone())
+        .expect("submit");
+    assert_eq!(future.result(), Ok(3));
+    let options = TaskOptions::new().retries(1).name("unlucky");
+    let tries = Queue::unbounded().expect("queue");
+    let future = pool
+        .apply_with(options, third_time_lucky, tries)
+        .expect("submit");
+    let error = future.result().expect_err("both tries die");
+    assert!(
+        error.to_string().contains("task `unlucky`") && error.to_string().contains("try 2"),
+        "{error}"
+    );
+}
+
+fn sleep(millis: u64) -> u64 {
+    std::thread::sleep(Duration::from_millis(millis));
+    millis
+}
+
+#[test]
+fn a_task_that_runs_too_long_is_ended() {
+    for pool in [Pool::new(2).expect("pool"), Pool::threads(2).expect("pool")] {
+        let options = TaskOptions::new().timeout(Duration::from_millis(100));
+        let late = pool
+            .apply_with(options.clone(), sleep, 3000)
+            .expect("submit");
+        let early = pool.apply_with(options, sleep, 1).expect("submit");
+        assert_eq!(early.result(), Ok(1));
+        let limit = Duration::from_millis(100);
+        assert_eq!(late.result(), Err(TaskError::TimedOut { limit }));
+        assert_eq!(pool.map(square, 0..10).expect("map").len(), 10);
+    }
+}
+
+#[test]
+fn pending_and_running_tasks_can_be_cancelled() {
+    let pool = Executor::new(1).expect("executor");
+    let running = pool.submit(sleep, 1_000_000).expect("submit");
+    let pending = pool.submit(sleep, 1_000_000).expect("submit");
+    let last = pool.submit(sleep, 1).expect("submit");
+    while !running.is_running() {
+        std::thread::yield_now();
+    }
+    assert!(pending.cancel() && running.cancel());
+    assert!(pending.is_cancelled() && running.is_cancelled() && !running.cancel());
+    assert_eq!(last.result(), Ok(1));
+    assert_eq!(running.result(), Err(TaskError::Cancelled));
+}
+
+static LEVEL: AtomicU32 = AtomicU32::new(0);
+
+fn set_level(level: u32) {
+    LEVEL.store(level, Ordering::SeqCst);
+}
+
+fn level(_: ()) -> u32 {
+    LEVEL.load(Ordering::SeqCst)
+}
+
+fn panic_with(text: String) {
+    panic!("{text}");
+}
+
+#[test]
+fn initializers_run_first() {
+    for builder in [Pool::builder(), Pool::builder().threads()] {
+        let pool = builder
+            .workers(2)
+            .initializer(set_level, 5)
+            .build()
+            .expect("pool");
+        assert_eq!(pool.map(level, vec![(); 20]).expect("map"), vec![5; 20]);
+    }
+}
+
+#[test]
+fn an_initializer_that_keeps_failing_breaks_the_pool() {
+    for builder in [Pool::builder(), Pool::builder().threads()] {
+        let pool = builder
+            .workers(2)
+            .initializer(panic_with, "no database".to_owned());
+        let pool = pool.build().expect("pool");
+        // Submitted before the pool knows, or refused because it does.
+        let error = pool.apply(square, 1).expect_err("broken");
+        let TaskError::Broken(Broken::Initializer { message, .. }) = &error else {
+            panic!("{error}");
+        };
+        assert!(message.contains("no database"), "{message}");
+        assert!(matches!(
+            pool.apply_async(square, 1),
+            Err(SubmitError::Broken(_))
+        ));
+    }
+}
+
+fn pid(_: ()) -> u32 {
+    std::process::id()
+}
+
+#[test]
+fn workers_are_replaced_after_so_many_tasks() {
+    let pool = Pool::builder()
+        .workers(2)
+        .max_tasks_per_worker(5)
+        .build()
+        .expect("pool");
+    let pids = pool.map(pid, vec![(); 40]).expect("map");
+    assert_eq!(pids.len(), 40);
+    let mut counts = std::collections::HashMap::new();
+    for pid in pids {
+        *counts.entry(pid).or_insert(0) += 1;
+    }
+    assert!(counts.values().all(|&count| count <= 5), "{counts:?}");
+}
+
+#[test]
+fn closed_pools_finish_and_take_nothing_more() {
+    for pool in pools() {
+        let futures: Vec<_> = (0..20)
+            .map(|x| pool.apply_async(square, x).expect("submit"))
+            .collect();
+        pool.close();
+        assert!(matches!(
+            pool.apply_async(square, 1),
+            Err(SubmitError::Closed)
+        ));
+        pool.join();
+        assert!(futures.iter().all(procession::Future::is_done));
+        assert_eq!(futures[19].result(), Ok(361));
+    }
+}
+
+#[test]
+fn terminated_pools_say_so() {
+    let pool = Pool::new(2).expect("pool");
+    let futures: Vec<_> = (0..5)
+        .map(|_| pool.apply_async(sleep, 1_000_000).expect("submit"))
+        .collect();
+    pool.terminate();
+    for future in futures {
+        assert_eq!(future.result(), Err(TaskError::Terminated));
+    }
+    assert_eq!(
+        pool.apply(square, 1).expect_err("closed").to_string(),
+        "task was not submitted"
+    );
+}
+
+fn nested(x: u64) -> u64 {
+    let pool = Pool::new(2).expect("nested pool");
+    pool.map(square, 0..x).expect("map").into_iter().sum()
+}
+
+#[test]
+fn pools_within_tasks_work() {
+    let pool = Pool::new(2).expect("pool");
+    assert_eq!(pool.map(nested, [3, 4]).expect("map"), [5, 14]);
+}
+
+#[test]
+fn large_arguments_and_results_travel() {
+    let pool = Pool::new(2).expect("pool");
+    let items: Vec<Vec<u8>> = (0..10).map(|x| vec![x; 100_000]).collect();
+    let back = pool
+        .map(|bytes: Vec<u8>| bytes, items.clone())
+        .expect("map");
+    assert_eq!(back, items);
+}
+
+#[test]
+fn endless_inputs_are_read_as_far_as_needed() {
+    for pool in pools() {
+        let read = AtomicU32::new(0);
+        let endless = (0..).inspect(|_| {
+            read.fetch_add(1, Ordering::Relaxed);
+        });
+        let some: Result<Vec<_>, _> = pool
+            .imap(square, endless)
+            .look_ahead(10)
+            .take(100)
+            .collect();
+        assert_eq!(some.expect("results").len(), 100);
+        assert!(read.load(Ordering::Relaxed) <= 110, "{read:?}");
+    }
+}
