@@ -4,6 +4,7 @@
 //! all tasks of a worker, so the space for arguments and results is allocated once.
 
 use super::record::{HEAD, KEEP, Packed, Tag, TaskHead};
+use super::worker::last_words;
 use crate::channel::{Delivery, pack, unpack};
 use crate::process::{PanicReport, catch_panic};
 use crate::sys::call::Resolved;
@@ -105,7 +106,7 @@ impl Context {
         };
         // The space is free for tasks within the task; a block with handles goes when its arguments are held themselves.
         *self.block.borrow_mut() = None;
-        match catch_panic(|| function(arguments)) {
+        match catch_panic(|| function(arguments), last_words) {
             Ok(result) => self.deliver(&result) as i32,
             Err(report) => self.report(&report) as i32,
         }

@@ -201,7 +201,7 @@ fn local_call<F: TaskFunction>(
 }
 
 fn call<F: TaskFunction>(function: F, arguments: F::Arguments) -> Outcome {
-    match catch_panic(|| function.call(arguments)) {
+    match catch_panic(|| function.call(arguments), |_| ()) {
         Ok(result) => Ok(Output::Local(Box::new(result) as Box<dyn Any + Send>)),
         Err(report) => Err(TaskError::panicked(report)),
     }

@@ -35,8 +35,6 @@ pub(super) enum Phase {
     Open,
     /// Takes no more tasks; workers end when all are done.
     Closing,
-    /// All done and all workers gone.
-    Finished,
     Terminated,
     Broken(Broken),
 }
@@ -384,7 +382,7 @@ impl Phase {
         match self {
             Self::Open => Ok(()),
             Self::Broken(broken) => Err(SubmitError::Broken(broken.clone())),
-            Self::Closing | Self::Finished | Self::Terminated => Err(SubmitError::Closed),
+            Self::Closing | Self::Terminated => Err(SubmitError::Closed),
         }
     }
 }

@@ -462,7 +462,7 @@ pub(super) fn call_each<F: TaskFunction>(
 ) -> Vec<Result<F::Output, PanicReport>> {
     items
         .into_iter()
-        .map(|item| catch_panic(|| function.call(item)))
+        .map(|item| catch_panic(|| function.call(item), |_| ()))
         .collect()
 }
 

@@ -1,6 +1,6 @@
 //! How many workers, and whether there is memory for more work.
 
-use crate::sys::limits::{cpu_count, memory};
+use crate::sys::limits::{cpu_count, memory, oom_kills};
 use std::time::{Duration, Instant};
 
 /// Memory is looked at this often.
@@ -90,8 +90,4 @@ impl Admission {
         self.oom_kills = now;
         more
     }
-}
-
-fn oom_kills() -> Option<u64> {
-    None
 }

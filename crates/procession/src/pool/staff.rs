@@ -430,7 +430,7 @@ impl State {
                 pid: worker.pid(),
                 status,
                 task: task.describe(function.map_or("?", |function| function.name)),
-                peak_memory: None,
+                peak_memory: worker.process.usage().map(|usage| usage.peak_memory),
                 likely_out_of_memory: worker.verdict.is_none()
                     && is_sigkill(status)
                     && self.memory.saw_oom_kill(),

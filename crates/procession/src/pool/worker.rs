@@ -17,10 +17,11 @@ use super::lane::{Lane, PoolBell, SharedWorker};
 use super::record::{DEFINE, HEAD, Packed, ResultHead, STOP, Tag, TaskHead};
 use crate::atomic::Ordering;
 use crate::channel::{
-    Delivery, GetFault, INLINE_MAX, Parcel, PutFault, Sink, pack_block, pack_hold,
+    Delivery, GetFault, INLINE_MAX, Parcel, PutFault, Sink, pack, pack_block, pack_hold,
 };
 use crate::family::Owner;
 use crate::heap::{HeapError, Hold, Shared, ShortWait, myself};
+use crate::process::PanicReport;
 use crate::sync::raw::RawBell;
 use crate::sys::affinity::pin;
 use crate::sys::call::{Call, Resolved};
@@ -28,6 +29,7 @@ use crate::sys::clock::monotonic_ns;
 use crate::sys::fork::exit_now;
 use crate::sys::limits::process_memory;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::sync::OnceLock;
 
 /// A sleeping pool is woken at most this often while there is more to do.
 const RING_EVERY: u64 = 50_000;
@@ -97,9 +99,29 @@ impl<'de> Deserialize<'de> for Hook {
     }
 }
 
+/// The lanes of this process, if it is a worker.
+static SHARED: OnceLock<Shared<SharedWorker>> = OnceLock::new();
+
+/// Where panics abort: the task has panicked, says the worker before it ends.
+pub(super) fn last_words(report: &PanicReport) {
+    let Some(shared) = SHARED.get() else { return };
+    let head = ResultHead {
+        id: shared.current.load(Ordering::Relaxed),
+        nanos: 0,
+        tag: Tag::Panicked,
+    };
+    let mut bytes = head.to_bytes().to_vec();
+    if pack(report, &mut bytes).is_ok() && bytes.len() <= INLINE_MAX {
+        let _ = shared
+            .results
+            .try_put(shared.container(), &mut Parcel::Inline(&bytes));
+    }
+}
+
 /// The function of a worker's process.
 pub(super) fn run(order: Order) {
     let Some(me) = myself() else { return };
+    SHARED.get_or_init(|| order.lane.shared.clone());
     if let Some(cpu) = order.cpu
         && let Err(error) = pin(cpu)
     {

@@ -54,7 +54,7 @@ pub(crate) fn catch<R>(
     if cfg!(panic = "abort") {
         ABORT.with_borrow_mut(Vec::pop);
     }
-    result.map_err(|payload| describe(payload))
+    result.map_err(describe)
 }
 
 fn install() {
