@@ -1,7 +1,7 @@
 //! Taking what the workers have put.
 
 use super::error::TaskError;
-use super::hub::{Done, Hub, State, Table};
+use super::hub::{Hub, State, Table};
 use super::record::{HEAD, ResultHead, Tag, TaskId};
 use super::staff::Worker;
 use super::task::{Job, Outcome, Output};
@@ -13,18 +13,18 @@ use std::time::Instant;
 const BATCH: usize = 256;
 
 impl Hub {
-    /// Takes all results there are; the outcomes of tasks that are done go to `done`.
-    pub(super) fn collect(&self, state: &mut State, done: &mut Vec<Done>) {
+    /// Takes all results there are.
+    pub(super) fn collect(&self, state: &mut State) {
         for worker in &mut state.workers {
             if worker.lane.has_results() {
-                collect_from(&mut state.table, worker, done);
+                collect_from(&mut state.table, worker);
             }
         }
     }
 }
 
 /// Takes all results of one worker, who may be dead.
-pub(super) fn collect_from(table: &mut Table, worker: &mut Worker, done: &mut Vec<Done>) {
+pub(super) fn collect_from(table: &mut Table, worker: &mut Worker) {
     let lane = std::sync::Arc::clone(&worker.lane);
     let shared = &lane.shared;
     let mut batch = Batch::default();
@@ -44,7 +44,7 @@ pub(super) fn collect_from(table: &mut Table, worker: &mut Worker, done: &mut Ve
             let Some(head) = head else {
                 return worker.condemn("a result has no header");
             };
-            receive(table, worker, head, Output::Block(delivery), done);
+            receive(table, worker, head, Output::Block(delivery));
             continue;
         }
         for payload in batch.iter_from(0) {
@@ -52,18 +52,12 @@ pub(super) fn collect_from(table: &mut Table, worker: &mut Worker, done: &mut Ve
                 return worker.condemn("a result has no header");
             };
             let output = Output::Bytes(payload[HEAD..].to_vec());
-            receive(table, worker, head, output, done);
+            receive(table, worker, head, output);
         }
     }
 }
 
-fn receive(
-    table: &mut Table,
-    worker: &mut Worker,
-    head: ResultHead,
-    output: Output,
-    done: &mut Vec<Done>,
-) {
+fn receive(table: &mut Table, worker: &mut Worker, head: ResultHead, output: Output) {
     match head.tag {
         Tag::Ready => {
             worker.ready = true;
@@ -75,7 +69,7 @@ fn receive(
             );
         }
         Tag::InitializerFailed => worker.failed = Some(report(output)),
-        _ => finish(table, worker, head, output, done),
+        _ => finish(table, worker, head, output),
     }
 }
 
@@ -83,13 +77,7 @@ fn report(output: Output) -> PanicReport {
     output.read().unwrap_or_default()
 }
 
-fn finish(
-    table: &mut Table,
-    worker: &mut Worker,
-    head: ResultHead,
-    output: Output,
-    done: &mut Vec<Done>,
-) {
+fn finish(table: &mut Table, worker: &mut Worker, head: ResultHead, output: Output) {
     let id = TaskId::from_word(head.id);
     // One that was cancelled meanwhile, or that this worker made up.
     let Some(task) = table.tasks.get_mut(id) else {
@@ -107,7 +95,7 @@ fn finish(
     if failed && task.may_retry() {
         table.again(id);
     } else if let Some(task) = table.tasks.remove(id) {
-        done.push((task.sink, task.index, outcome));
+        table.done.push((task.sink, task.index, outcome));
     }
 }
 

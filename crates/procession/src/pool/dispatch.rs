@@ -6,11 +6,14 @@
 //! **Second thoughts.** What a worker has not begun is still in its lane, and the pool can take it back (it takes the consumers' lock of the lane like a consumer): when others
 //! have nothing to do, when a task is cancelled, when the worker is to be ended, when it died.
 
+use super::error::SubmitError;
 use super::hub::{Hub, Phase, State, Table};
 use super::record::{DEFINE, KEEP, Packed, STOP, TaskHead, TaskId};
 use super::staff::Worker;
 use super::task::Job;
-use crate::channel::{Batch, Delivery, INLINE_MAX, Parcel, PutFault, pack, pack_block};
+use crate::channel::{
+    Batch, Delivery, EncodeError, INLINE_MAX, Parcel, PutFault, pack, pack_block,
+};
 use std::time::{Duration, Instant};
 
 /// Work that a worker has ahead, in nanoseconds.
@@ -31,6 +34,7 @@ impl Hub {
         if !state.table.pending.is_empty() && state.may_begin_more() {
             self.hand_out(state);
         }
+        state.give_up_if_full();
         if matches!(state.phase, Phase::Closing) && state.table.tasks.len() == 0 {
             state.workers.iter_mut().for_each(stop);
         }
@@ -101,6 +105,22 @@ impl Table {
 }
 
 impl State {
+    /// If the heap is full and nothing runs that could free some of it, the task that needs it fails.
+    fn give_up_if_full(&mut self) {
+        let Some(error) = self.table.full.take() else {
+            return;
+        };
+        if self.workers.iter().any(|worker| worker.assigned > 0) {
+            return;
+        }
+        let next = self.table.pending.pop();
+        if let Some(task) = next.and_then(|id| self.table.tasks.remove(id)) {
+            let refusal = SubmitError::Encode(EncodeError::Heap(error));
+            let outcome = Err(refusal.into());
+            self.table.done.push((task.sink, task.index, outcome));
+        }
+    }
+
     /// Whether there is memory for more. If nothing runs at all, something must.
     fn may_begin_more(&mut self) -> bool {
         self.memory.allows() || self.workers.iter().all(|worker| worker.assigned == 0)
@@ -258,8 +278,8 @@ fn send_large(table: &mut Table, worker: &mut Worker, id: TaskId) -> bool {
             return true;
         }
         Err(PutFault::Full) => {}
-        // The heap is full: later, when results have been taken. It was said once in a while.
-        Err(PutFault::Heap(error)) => tracing::warn!(%error, "task waits for room in the heap"),
+        // Later, when results have been taken.
+        Err(PutFault::Heap(error)) => table.full = Some(*error),
         Err(fault) => worker.condemn(&format!("its lane takes no task: {fault:?}")),
     }
     table.pending.push_front(priority, id);

@@ -22,7 +22,7 @@ use super::staff::{Settings, Worker};
 use super::supervisor::Alarm;
 use super::task::{Job, Outcome, Sink, Task, TaskOptions, Tasks};
 use crate::family::Waiter;
-use crate::heap::ShortWait;
+use crate::heap::{HeapError, ShortWait};
 use crate::sync::raw::{ALL, Deadline, Port, Slept};
 use crate::sys::call::{Call, FunctionPointer, Runner};
 use std::collections::HashMap;
@@ -69,6 +69,10 @@ pub(super) struct Table {
     by_address: HashMap<(usize, usize), u32>,
     /// Workers that failed to come up, since one did.
     pub(super) failures: u32,
+    /// Outcomes whose sinks are to be told once the lock is free.
+    pub(super) done: Vec<Done>,
+    /// The heap was full when a task was to be sent.
+    pub(super) full: Option<HeapError>,
 }
 
 /// A task that is done, on its way to its sink.
@@ -183,6 +187,7 @@ impl Hub {
         state.phase.admits()?;
         let id = self.enter(&mut state, task);
         self.dispatch(&mut state);
+        self.release(state);
         Ok(id)
     }
 
@@ -211,6 +216,7 @@ impl Hub {
             index += 1;
         }
         self.dispatch(&mut state);
+        self.release(state);
         Ok(())
     }
 
@@ -229,16 +235,21 @@ impl Hub {
 
     /// Takes what has come, hands out what is pending, tells the outcomes.
     pub(super) fn drive(&self) {
-        let mut done = Vec::new();
         let mut state = self.state();
-        self.collect(&mut state, &mut done);
+        self.collect(&mut state);
         self.dispatch(&mut state);
+        self.release(state);
+    }
+
+    /// Frees the lock and tells the outcomes.
+    pub(super) fn release(&self, mut state: MutexGuard<'_, State>) {
+        let done = std::mem::take(&mut state.table.done);
         drop(state);
         self.deliver(done);
     }
 
-    /// Tells the outcomes. Never under the lock.
-    pub(super) fn deliver(&self, done: Vec<Done>) {
+    /// Never under the lock.
+    fn deliver(&self, done: Vec<Done>) {
         if done.is_empty() {
             return;
         }
@@ -331,7 +342,7 @@ impl Hub {
             state.phase = Phase::Closing;
         }
         self.dispatch(&mut state);
-        drop(state);
+        self.release(state);
         self.alarm.wake();
     }
 
@@ -349,24 +360,25 @@ impl Hub {
         if !self.is_ours() {
             return;
         }
-        let done = self.end(Phase::Terminated, &TaskError::Terminated);
-        self.deliver(done);
+        self.end(Phase::Terminated, &TaskError::Terminated);
         self.dismiss_all();
         self.set_over();
         self.announce();
     }
 
-    /// Goes to a phase in which nothing runs any more; the outcomes of all tasks.
-    pub(super) fn end(&self, phase: Phase, error: &TaskError) -> Vec<Done> {
+    /// Goes to a phase in which nothing runs any more; all tasks have this outcome.
+    pub(super) fn end(&self, phase: Phase, error: &TaskError) {
         let mut state = self.state();
         if matches!(state.phase, Phase::Open | Phase::Closing) {
             state.phase = phase;
         }
         state.table.pending.clear();
-        let left = state.table.tasks.drain();
-        left.into_iter()
-            .map(|task| (task.sink, task.index, Err(error.clone())))
-            .collect()
+        let table = &mut state.table;
+        let left = table.tasks.drain().into_iter();
+        table
+            .done
+            .extend(left.map(|task| (task.sink, task.index, Err(error.clone()))));
+        self.release(state);
     }
 }
 

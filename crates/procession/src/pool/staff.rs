@@ -12,7 +12,7 @@
 use super::collect::collect_from;
 use super::dispatch::take_back;
 use super::error::{Broken, TaskError, WorkerDied};
-use super::hub::{Done, Hub, Phase, State};
+use super::hub::{Hub, Phase, State};
 use super::lane::Lane;
 use super::record::TaskId;
 use super::task::{Sink, Task};
@@ -142,7 +142,7 @@ impl Hub {
         state.workers.push(worker);
         self.show_lanes(&state);
         self.dispatch(&mut state);
-        drop(state);
+        self.release(state);
         self.announce();
         self.alarm.wake();
         Ok(())
@@ -168,10 +168,16 @@ impl Hub {
             max_memory: self.settings.max_memory,
             cpu,
         };
+        // There is a supervisor by now, and a process with threads is not to be forked.
+        let replaces = number >= self.settings.workers as u64;
+        let method = match self.settings.method {
+            StartMethod::Fork if replaces => StartMethod::Spawn,
+            method => method,
+        };
         let process = Process::builder(worker::run as fn(Order), order)
             .name(name)
             .daemon(true)
-            .start_method(self.settings.method)
+            .start_method(method)
             .start()?;
         Ok(Worker {
             number,
@@ -209,15 +215,14 @@ impl Hub {
     fn bury(&self, mut worker: Worker) {
         // Reaps it: its locks in the lanes are free afterwards.
         let status = worker.process.exit_status().unwrap_or(ExitStatus::Unknown);
-        let mut done = Vec::new();
         let mut state = self.state();
-        collect_from(&mut state.table, &mut worker, &mut done);
+        collect_from(&mut state.table, &mut worker);
         take_back(&mut state.table, &mut worker);
         let held = state.held_by(worker.number);
         let left = worker.lane.shared.leaving.load(Ordering::SeqCst) != 0 || worker.stopping;
         tracing::debug!(worker = worker.name(), pid = worker.pid(), %status, held = held.len(), left, "worker has ended");
         for id in held {
-            state.lose(id, &worker, status, &mut done);
+            state.lose(id, &worker, status);
         }
         state.starting -= 1;
         if !worker.ready && !left && worker.verdict.is_none() {
@@ -225,8 +230,7 @@ impl Hub {
         }
         let broken = state.verdict_on_pool(&worker, status);
         self.dispatch(&mut state);
-        drop(state);
-        self.deliver(done);
+        self.release(state);
         if let Some(broken) = broken {
             self.break_down(broken);
         }
@@ -254,11 +258,10 @@ impl Hub {
     fn break_down(&self, broken: Broken) {
         tracing::error!(%broken, "pool is broken");
         let error = TaskError::Broken(broken.clone());
-        let done = self.end(Phase::Broken(broken), &error);
+        self.end(Phase::Broken(broken), &error);
         for worker in &mut self.state().workers {
             worker.kill(Verdict::Dismissed);
         }
-        self.deliver(done);
         self.announce();
     }
 
@@ -283,7 +286,6 @@ impl Hub {
 
     /// Ends workers whose task has run too long.
     pub(super) fn expire(&self, now: u64) {
-        let mut done = Vec::new();
         let mut guard = self.state();
         let state = &mut *guard;
         for worker in &mut state.workers {
@@ -315,19 +317,17 @@ impl Hub {
                 );
                 worker.kill(Verdict::Late(id, limit));
             } else {
-                collect_from(&mut state.table, worker, &mut done);
+                collect_from(&mut state.table, worker);
             }
         }
-        drop(guard);
-        self.deliver(done);
+        self.release(guard);
     }
 
     /// Cancels a task. `false`: it is done already.
     pub(super) fn cancel(&self, id: TaskId) -> bool {
-        let mut done = Vec::new();
         let mut guard = self.state();
         let state = &mut *guard;
-        self.collect(state, &mut done);
+        self.collect(state);
         let holder = state.table.tasks.get(id).map(|task| task.worker);
         if let Some(Some(number)) = holder
             && let Some(worker) = state
@@ -337,7 +337,7 @@ impl Hub {
         {
             take_back(&mut state.table, worker);
             // A result may have come while we took back.
-            collect_from(&mut state.table, worker, &mut done);
+            collect_from(&mut state.table, worker);
             let held = state
                 .table
                 .tasks
@@ -354,14 +354,16 @@ impl Hub {
         let cancelled = match state.table.tasks.remove(id) {
             Some(task) => {
                 state.table.pending.remove(task.priority(), id);
-                done.push((task.sink, task.index, Err(TaskError::Cancelled)));
+                state
+                    .table
+                    .done
+                    .push((task.sink, task.index, Err(TaskError::Cancelled)));
                 true
             }
             None => false,
         };
         self.dispatch(state);
-        drop(guard);
-        self.deliver(done);
+        self.release(guard);
         cancelled
     }
 
@@ -380,16 +382,17 @@ impl Hub {
             .filter(|(_, task)| is_its(task) && task.worker.is_none())
             .map(|(id, task)| (id, task.priority()))
             .collect();
-        let mut done = Vec::with_capacity(idle.len());
         for (id, priority) in idle {
             state.table.pending.remove(priority, id);
             if let Some(task) = state.table.tasks.remove(id) {
-                done.push((task.sink, task.index, Err(TaskError::Cancelled)));
+                state
+                    .table
+                    .done
+                    .push((task.sink, task.index, Err(TaskError::Cancelled)));
             }
         }
         self.dispatch(state);
-        drop(guard);
-        self.deliver(done);
+        self.release(guard);
     }
 
     /// Whether a worker has begun the task.
@@ -414,7 +417,7 @@ impl State {
     }
 
     /// A task whose worker has ended.
-    fn lose(&mut self, id: TaskId, worker: &Worker, status: ExitStatus, done: &mut Vec<Done>) {
+    fn lose(&mut self, id: TaskId, worker: &Worker, status: ExitStatus) {
         let Some(task) = self.table.tasks.get(id) else {
             return;
         };
@@ -438,7 +441,7 @@ impl State {
             })),
         };
         if let Some(task) = self.table.tasks.remove(id) {
-            done.push((task.sink, task.index, Err(error)));
+            self.table.done.push((task.sink, task.index, Err(error)));
         }
     }
 

@@ -29,7 +29,7 @@ use crate::sys::clock::monotonic_ns;
 use crate::sys::fork::exit_now;
 use crate::sys::limits::process_memory;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::sync::OnceLock;
+use std::cell::RefCell;
 
 /// A sleeping pool is woken at most this often while there is more to do.
 const RING_EVERY: u64 = 50_000;
@@ -99,12 +99,16 @@ impl<'de> Deserialize<'de> for Hook {
     }
 }
 
-/// The lanes of this process, if it is a worker.
-static SHARED: OnceLock<Shared<SharedWorker>> = OnceLock::new();
+thread_local! {
+    /// The lanes of this worker, in the thread that runs its tasks.
+    static SHARED: RefCell<Option<Shared<SharedWorker>>> = const { RefCell::new(None) };
+}
 
 /// Where panics abort: the task has panicked, says the worker before it ends.
 pub(super) fn last_words(report: &PanicReport) {
-    let Some(shared) = SHARED.get() else { return };
+    let Some(shared) = SHARED.with_borrow(Clone::clone) else {
+        return;
+    };
     let head = ResultHead {
         id: shared.current.load(Ordering::Relaxed),
         nanos: 0,
@@ -121,7 +125,7 @@ pub(super) fn last_words(report: &PanicReport) {
 /// The function of a worker's process.
 pub(super) fn run(order: Order) {
     let Some(me) = myself() else { return };
-    SHARED.get_or_init(|| order.lane.shared.clone());
+    SHARED.set(Some(order.lane.shared.clone()));
     if let Some(cpu) = order.cpu
         && let Err(error) = pin(cpu)
     {

@@ -339,3 +339,95 @@ fn endless_inputs_are_read_as_far_as_needed() {
         assert!(read.load(Ordering::Relaxed) <= 110, "{read:?}");
     }
 }
+
+fn maps_from_a_forking_pool(_: ()) -> (u64, usize) {
+    let builder = Pool::builder().workers(2).start_method(StartMethod::Fork);
+    let pool = builder.build().expect("one thread, so it can fork");
+    let sum = pool.map(square, 0..10).expect("map").into_iter().sum();
+    let died = pool
+        .imap(die_at_three, 0..10)
+        .filter(Result::is_err)
+        .count();
+    (sum, died)
+}
+
+#[test]
+fn forked_workers_are_replaced_too() {
+    let process = procession::Process::start(maps_from_a_forking_pool, ()).expect("start");
+    assert_eq!(process.join().expect("result"), (285, 1));
+}
+
+#[test]
+fn a_pool_belongs_to_the_process_that_made_it() {
+    let pool = Pool::new(1).expect("pool");
+    let future = pool.apply_async(sleep, 200).expect("submit");
+    let in_child = move || {
+        let refused = matches!(pool.apply_async(square, 1), Err(SubmitError::NotOurs));
+        (
+            refused,
+            future.result() == Err(TaskError::NotOurs),
+            future.cancel(),
+        )
+    };
+    // SAFETY: the child uses only the engine and the allocator.
+    #[expect(unsafe_code, reason = "the tests have threads")]
+    let child = unsafe { procession::Process::fork_with_threads(in_child) }.expect("fork");
+    assert_eq!(child.join().expect("result"), (true, true, false));
+}
+
+#[test]
+fn awaited_futures_need_no_waiting_thread() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("runtime");
+    for pool in pools() {
+        let sum = runtime.block_on(async {
+            let mut sum = 0;
+            for x in 0..20 {
+                sum += pool
+                    .apply_async(square, x)
+                    .expect("submit")
+                    .await
+                    .expect("result");
+            }
+            sum
+        });
+        assert_eq!(sum, (0..20).map(square).sum());
+    }
+}
+
+#[test]
+fn callbacks_are_called_once_each() {
+    for pool in pools() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        for x in 0..10 {
+            let sender = sender.clone();
+            let future = pool.apply_async(square, x).expect("submit");
+            future.on_done(move || sender.send(x).expect("received"));
+        }
+        drop(sender);
+        let called: HashSet<u64> = receiver.iter().collect();
+        assert_eq!(called, (0..10).collect());
+    }
+}
+
+#[test]
+fn higher_priority_goes_first() {
+    for pool in [Pool::new(1).expect("pool"), Pool::threads(1).expect("pool")] {
+        let order = Queue::<i32>::unbounded().expect("queue");
+        let note = |(order, priority): (Queue<i32>, i32)| order.put(priority).expect("put");
+        let first = pool.apply_async(sleep, 100).expect("submit");
+        while !first.is_running() {
+            std::thread::yield_now();
+        }
+        let with = |priority| {
+            let options = TaskOptions::new().priority(priority);
+            pool.apply_with(options, note, (order.clone(), priority))
+                .expect("submit")
+        };
+        let all = [with(0), with(-1), with(7), with(0), with(3)];
+        all.iter().for_each(procession::Future::wait);
+        let order: Vec<_> = (0..5).map(|_| order.get().expect("get")).collect();
+        assert_eq!(order, [7, 3, 0, 0, -1]);
+    }
+}
