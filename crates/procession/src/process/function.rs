@@ -1,8 +1,8 @@
 //! The order: which function, its arguments, and what the child must know; and the code that carries it out.
 
-use super::panic;
 use super::record::{self, Outcome, Payload, SharedProcess};
 use super::setup::Setup;
+use super::{PanicReport, catch_panic};
 use crate::channel::{EncodeError, pack, unpack};
 use crate::family::Owner;
 use crate::heap::{HeapError, Shared};
@@ -100,8 +100,8 @@ pub(super) fn perform<R: Serialize>(
     function: impl FnOnce() -> R,
 ) -> i32 {
     let for_abort = record.clone();
-    let abort = move |report: &panic::PanicReport| say(&for_abort, Outcome::Panicked, report);
-    match panic::catch(function, abort) {
+    let abort = move |report: &PanicReport| say(&for_abort, Outcome::Panicked, report);
+    match catch_panic(function, abort) {
         Ok(result) => deliver(record, &result),
         Err(report) => {
             say(record, Outcome::Panicked, &report);

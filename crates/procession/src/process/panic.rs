@@ -1,58 +1,91 @@
-//! How a panic gets from the child to its parent: message, place and backtrace are known only inside the panic hook.
+//! How a panic gets from where it happened to whoever is to know: message, place and backtrace are known only inside the panic hook.
 //!
-//! Our hook comes before the one that was there, which still prints to standard error. It keeps panics of the function's own thread only (others are
-//! that thread's matter). Where panics abort, nothing runs after the hook: it answers itself.
+//! Our hook is installed once, before the one that was there, which still prints to standard error. [`catch`] only marks its thread, so it may be called
+//! millions of times, on many threads, and inside itself; panics of unmarked threads are none of our business. Where panics abort, nothing runs after
+//! the hook: it calls what the thread's callers left for that case.
+//!
+//! A forked child finds the hook installed if its parent had one, and then needs no lock that another thread may hold at the fork.
+//! A program that replaces the hook without calling the one before it takes ours away: a panic is then still caught, with its message alone.
 
 use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
+use std::sync::Once;
 
 /// What is known about a panic.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct PanicReport {
-    pub(super) message: String,
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct PanicReport {
+    pub(crate) message: String,
     /// `file:line:column`; empty if not known.
-    pub(super) location: String,
-    pub(super) backtrace: String,
+    pub(crate) location: String,
+    pub(crate) backtrace: String,
 }
 
+type Abort = Box<dyn Fn(&PanicReport)>;
+
+static HOOK: Once = Once::new();
+
 thread_local! {
-    /// Whether this thread runs the function of the process.
-    static ACTIVE: Cell<bool> = const { Cell::new(false) };
+    /// How many calls of [`catch`] this thread is in.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
     static LAST: RefCell<Option<PanicReport>> = const { RefCell::new(None) };
+    /// What each of the calls wants done if a panic ends the process. Only where panics abort.
+    static ABORT: RefCell<Vec<Abort>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Calls `function`; what a panic says goes to `abort` first if it will end the process at once.
-pub(super) fn catch<R>(
+pub(crate) fn catch<R>(
     function: impl FnOnce() -> R,
-    abort: impl Fn(&PanicReport) + Send + Sync + 'static,
+    abort: impl Fn(&PanicReport) + 'static,
 ) -> Result<R, PanicReport> {
+    HOOK.call_once(install);
+    if cfg!(panic = "abort") {
+        ABORT.with_borrow_mut(|aborts| aborts.push(Box::new(abort)));
+    }
+    if DEPTH.get() == 0 {
+        // Of a call before this one, that caught it itself.
+        LAST.set(None);
+    }
+    DEPTH.set(DEPTH.get() + 1);
+    let result = catch_unwind(AssertUnwindSafe(function));
+    DEPTH.set(DEPTH.get() - 1);
+    if cfg!(panic = "abort") {
+        ABORT.with_borrow_mut(Vec::pop);
+    }
+    result.map_err(|payload| describe(payload))
+}
+
+fn install() {
     let previous = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        if ACTIVE.get() {
-            let report = report(info);
-            if cfg!(panic = "abort") {
-                abort(&report);
-            }
-            LAST.set(Some(report));
+        if DEPTH.get() > 0 {
+            note(report(info));
         }
         previous(info);
     }));
-    ACTIVE.set(true);
-    let result = catch_unwind(AssertUnwindSafe(function));
-    ACTIVE.set(false);
-    result.map_err(|payload| {
-        let message = text(payload.as_ref());
-        // `resume_unwind` calls no hook: what is kept may be of an earlier panic, that the function caught.
-        let last = LAST.take().filter(|last| last.message == message);
-        // Dropping a payload may panic again.
-        std::mem::forget(payload);
-        last.unwrap_or(PanicReport {
-            message,
-            ..PanicReport::default()
-        })
+}
+
+fn note(report: PanicReport) {
+    if cfg!(panic = "abort") {
+        // The innermost first; if one panics itself, that is the end.
+        let aborts = ABORT.take();
+        aborts.iter().rev().for_each(|abort| abort(&report));
+    }
+    LAST.set(Some(report));
+}
+
+/// What is known of the panic that ended a call with `payload`.
+fn describe(payload: Box<dyn Any + Send>) -> PanicReport {
+    let message = text(payload.as_ref());
+    // `resume_unwind` calls no hook: what is kept may be of an earlier panic, that the function caught.
+    let last = LAST.take().filter(|last| last.message == message);
+    // Dropping a payload may panic again.
+    std::mem::forget(payload);
+    last.unwrap_or(PanicReport {
+        message,
+        ..PanicReport::default()
     })
 }
 
@@ -68,4 +101,70 @@ fn text(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "a panic whose payload is not a text".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::panic::resume_unwind;
+
+    fn caught<R>(function: impl FnOnce() -> R) -> Result<R, PanicReport> {
+        catch(function, |_| ())
+    }
+
+    #[test]
+    fn many_threads_each_keep_their_own_panic() {
+        std::thread::scope(|scope| {
+            for thread in 0..8 {
+                scope.spawn(move || {
+                    for round in 0..5 {
+                        assert_eq!(caught(|| thread), Ok(thread));
+                        let report = caught(|| panic!("{thread}, {round}")).expect_err("a panic");
+                        assert_eq!(report.message, format!("{thread}, {round}"));
+                        assert!(report.location.contains("panic.rs:"), "{report:?}");
+                        assert!(!report.backtrace.is_empty());
+                    }
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn inside_each_other() {
+        let outer = caught(|| {
+            let inner = caught(|| panic!("inner")).expect_err("a panic");
+            assert_eq!(inner.message, "inner");
+            assert_eq!(DEPTH.get(), 1);
+            panic!("outer after {}", inner.message)
+        });
+        let outer = outer.expect_err("a panic");
+        assert_eq!(outer.message, "outer after inner");
+        assert!(!outer.location.is_empty());
+        assert_eq!(DEPTH.get(), 0);
+    }
+
+    #[test]
+    fn a_panic_without_a_hook_has_its_message_only() {
+        let unknown = PanicReport {
+            message: "second".to_owned(),
+            ..PanicReport::default()
+        };
+        let first = || drop(std::panic::catch_unwind(|| panic!("first")));
+        let report = caught(|| {
+            first();
+            resume_unwind(Box::new("second"))
+        });
+        assert_eq!(report.map(|()| ()), Err(unknown));
+        assert_eq!(caught(first), Ok(()));
+        let report = caught(|| resume_unwind(Box::new("first")));
+        let report = report.map(|()| ()).expect_err("a panic");
+        assert_eq!(report.location, "", "it is that of an earlier call");
+    }
+
+    #[test]
+    fn a_panic_outside_is_not_kept() {
+        assert_eq!(caught(|| 1), Ok(1));
+        drop(std::panic::catch_unwind(|| panic!("nobody's")));
+        assert!(LAST.take().is_none());
+    }
 }
