@@ -104,9 +104,9 @@ pub use sync::{
     WouldBlock,
 };
 #[cfg(not(procession_loom))]
-pub use sys::limits::{GroupMemory, Memory, ProcessMemory, cpu_count, memory};
+pub use sys::limits::{GroupMemory, Memory, ProcessMemory, cpu_count, memory, oom_kills};
 #[cfg(not(procession_loom))]
-pub use sys::pidfd::ExitStatus;
+pub use sys::pidfd::{ExitStatus, ProcessUsage};
 #[cfg(not(procession_loom))]
 pub use value::{
     Array, ArrayGuard, GetItemError, Item, NamedSharedMemory, OutOfBounds, RawArray, RawValue,

@@ -7,7 +7,7 @@ use super::current::Me;
 use super::process::Core;
 use super::start::forkserver::Template;
 use crate::heap::myself;
-use crate::sys::pidfd::ExitStatus;
+use crate::sys::pidfd::{ExitStatus, ProcessUsage};
 use crate::sys::{atfork, signal};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::cell::RefCell;
@@ -167,6 +167,12 @@ impl ActiveChild {
     #[must_use]
     pub fn exit_status(&self) -> Option<ExitStatus> {
         self.core.status()
+    }
+
+    /// What it used from its start to its end, if it has ended and nobody else reaped it.
+    #[must_use]
+    pub fn usage(&self) -> Option<ProcessUsage> {
+        self.core.usage()
     }
 
     /// Asks it to end, with SIGTERM. Nothing happens if it has ended.

@@ -10,7 +10,7 @@ use crate::channel::unpack;
 use crate::family::{Owner, reap_dead};
 use crate::heap::{Shared, the_heap};
 use crate::sys::limits::{ProcessMemory, process_memory};
-use crate::sys::pidfd::{Child, ExitStatus, Pidfd};
+use crate::sys::pidfd::{Child, ExitStatus, Pidfd, ProcessUsage};
 use crate::sys::{error::errno, fork, signal};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -102,6 +102,11 @@ impl Core {
 
     pub(super) fn status(&self) -> Option<ExitStatus> {
         self.settle_if_ended()
+    }
+
+    pub(super) fn usage(&self) -> Option<ProcessUsage> {
+        self.status()?;
+        self.pidfd.usage()
     }
 
     /// Sends a signal; to a process that has ended, nothing.
@@ -405,6 +410,15 @@ impl<R> Process<R> {
     /// `/proc` cannot be read, or the process has been joined.
     pub fn memory(&self) -> io::Result<ProcessMemory> {
         process_memory(self.core.pid)
+    }
+
+    /// What it used from its start to its end, also if it was killed. `None` while it runs, and if somebody else reaped it.
+    ///
+    /// # Examples
+    /// See [`ProcessUsage`].
+    #[must_use]
+    pub fn usage(&self) -> Option<ProcessUsage> {
+        self.core.usage()
     }
 
     /// Lets go of the process's result and of everything else, if it has ended.

@@ -120,6 +120,22 @@ pub fn memory() -> io::Result<Memory> {
     })
 }
 
+/// How many processes of our control group the kernel has killed for lack of memory, if it says so.
+///
+/// A number that grew since before a process was started, and that process's end by SIGKILL, together say: probably out of memory.
+///
+/// # Examples
+/// ```
+/// let before = procession::oom_kills();
+/// // ... a process ends by SIGKILL ...
+/// let probably_out_of_memory = procession::oom_kills() > before;
+/// assert!(!probably_out_of_memory);
+/// ```
+#[must_use]
+pub fn oom_kills() -> Option<u64> {
+    groups("memory").iter().find_map(Group::oom_kills)
+}
+
 /// The memory of one group that has a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Usage {
@@ -220,6 +236,15 @@ impl Group {
                 &self.read("cpu.cfs_period_us")?,
             ),
         }
+    }
+
+    /// How many of its processes were killed for lack of memory.
+    fn oom_kills(&self) -> Option<u64> {
+        let file = match self.version {
+            Version::Two => "memory.events",
+            Version::One => "memory.oom_control",
+        };
+        parse_stat(&self.read(file)?, "oom_kill")
     }
 
     /// The group's memory, if it has a limit.
@@ -372,7 +397,7 @@ fn parse_memory_limit(text: &str) -> Option<u64> {
     text.trim().parse().ok().filter(|limit| *limit < 1 << 60)
 }
 
-/// One line of `memory.stat`.
+/// One line of `memory.stat`, `memory.events` or `memory.oom_control`.
 fn parse_stat(text: &str, name: &str) -> Option<u64> {
     let value = |line: &str| {
         line.strip_prefix(name)?
@@ -499,6 +524,26 @@ mod tests {
         let stat = "anon 4096\nfile 8192\ninactive_file_x 1\ninactive_file 8000\n";
         assert_eq!(parse_stat(stat, "inactive_file"), Some(8000));
         assert_eq!(parse_stat(stat, "total_inactive_file"), None);
+    }
+
+    #[test]
+    fn kills_for_lack_of_memory() {
+        let directory = std::env::temp_dir().join(format!("procession-oom-{}", std::process::id()));
+        fs::create_dir_all(&directory).expect("directory");
+        let events = "low 0\nhigh 0\nmax 8\noom 3\noom_kill 2\noom_group_kill 1\n";
+        fs::write(directory.join("memory.events"), events).expect("write");
+        let control = "oom_kill_disable 0\nunder_oom 0\noom_kill 5\n";
+        fs::write(directory.join("memory.oom_control"), control).expect("write");
+        let kills = |version| {
+            let directory = directory.clone();
+            Group { version, directory }.oom_kills()
+        };
+        assert_eq!(
+            (kills(Version::Two), kills(Version::One)),
+            (Some(2), Some(5))
+        );
+        fs::remove_dir_all(&directory).expect("remove");
+        assert_eq!(kills(Version::Two), None);
     }
 
     #[test]

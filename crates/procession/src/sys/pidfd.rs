@@ -13,20 +13,26 @@
 //! Several threads may ask at once. Each first reads the status without reaping, keeps it, and only then reaps; so
 //! whoever is told ECHILD because another of us was quicker finds the status kept.
 //!
+//! # What it used
+//! The system call `waitid` also tells what the process used, in a fifth argument that no library passes on; the look without reaping
+//! gives it as well, so status and use are kept together. Only a parent is told.
+//!
 //! # Safety
-//! The one unsafe thing here is the ioctl that reads a dead process's status: rustix cannot know its argument type.
+//! Unsafe are the system call `waitid`, which fills two structures of ours, reading the status out of one of them, and the ioctl that reads a
+//! dead process's status: rustix cannot know its argument type.
 #![expect(unsafe_code)]
 
 use super::error::failed;
 use super::signal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
-use rustix::process::{PidfdFlags, WaitId, WaitIdOptions, pidfd_open, pidfd_send_signal, waitid};
+use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -79,6 +85,49 @@ impl fmt::Display for ExitStatus {
     }
 }
 
+/// What a process used from its start to its end, together with those of its own children that it waited for.
+///
+/// The system tells a parent when it reaps its child, also one that was killed. The peak of a process that was started as a program of its own
+/// ([`StartMethod::Spawn`](crate::StartMethod::Spawn)) is never below what its parent had resident when it started it: that is how the kernel counts.
+///
+/// # Examples
+/// ```
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     procession::init();
+///     let process = procession::Process::start(|()| vec![1_u8; 64 << 20].len(), ())?;
+///     process.join()?;
+///     let usage = process.usage().expect("it has ended, and is our child");
+///     assert!(usage.peak_memory > 64 << 20);
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProcessUsage {
+    /// The most bytes that were ever resident, shared memory included: of one process, not of it and its children together.
+    pub peak_memory: u64,
+    /// Processor time in the program itself.
+    pub user_time: Duration,
+    /// Processor time in the kernel on its behalf.
+    pub system_time: Duration,
+}
+
+impl ProcessUsage {
+    fn from_rusage(usage: &libc::rusage) -> Self {
+        let time = |time: libc::timeval| {
+            let seconds = Duration::from_secs(time.tv_sec.try_into().unwrap_or(0));
+            seconds + Duration::from_micros(time.tv_usec.try_into().unwrap_or(0))
+        };
+        Self {
+            // In KiB.
+            peak_memory: u64::try_from(usage.ru_maxrss)
+                .unwrap_or(0)
+                .saturating_mul(1024),
+            user_time: time(usage.ru_utime),
+            system_time: time(usage.ru_stime),
+        }
+    }
+}
+
 /// A process that this one started.
 #[derive(Debug)]
 pub(crate) struct Child {
@@ -90,14 +139,14 @@ pub(crate) struct Child {
 #[derive(Debug)]
 pub(crate) struct Pidfd {
     fd: OwnedFd,
-    /// How it ended, once anybody here has learnt it.
-    status: OnceLock<ExitStatus>,
+    /// How it ended and what it had used, once anybody here has learnt it.
+    end: OnceLock<(ExitStatus, ProcessUsage)>,
 }
 
 /// What `waitid` says.
 enum Asked {
     Running,
-    Ended(ExitStatus),
+    Ended(ExitStatus, ProcessUsage),
     /// It is not our child, or no longer.
     NotOurs,
 }
@@ -133,7 +182,7 @@ impl Pidfd {
     /// Whether the process has ended.
     pub(crate) fn has_ended(&self) -> bool {
         // An error leaves the question open, and "ended" must be proved.
-        self.status.get().is_some() || self.wait(Some(Instant::now())).unwrap_or(false)
+        self.end.get().is_some() || self.wait(Some(Instant::now())).unwrap_or(false)
     }
 
     /// Sends a signal to exactly this process; `ESRCH` if it has ended and was reaped.
@@ -144,24 +193,31 @@ impl Pidfd {
 
     /// How the process ended, or `None` while it runs. Reaps it if it is our child.
     pub(crate) fn exit_status(&self) -> Option<ExitStatus> {
-        if let Some(status) = self.status.get() {
+        if let Some((status, _)) = self.end.get() {
             return Some(*status);
         }
-        match self.ask(WaitIdOptions::NOWAIT) {
+        match self.ask(libc::WNOWAIT) {
             Asked::Running => None,
-            Asked::Ended(status) => {
-                self.status.get_or_init(|| status);
-                self.ask(WaitIdOptions::empty());
+            Asked::Ended(status, usage) => {
+                self.end.get_or_init(|| (status, usage));
+                self.ask(0);
                 Some(status)
             }
             // A status that another thread kept before it reaped is complete by now: see the header.
-            Asked::NotOurs => match self.status.get() {
-                Some(status) => Some(*status),
+            Asked::NotOurs => match self.end.get() {
+                Some((status, _)) => Some(*status),
                 None => self
                     .has_ended()
                     .then(|| self.status_told_by_kernel().unwrap_or(ExitStatus::Unknown)),
             },
         }
+    }
+
+    /// What the process had used when it ended; `None` while it runs, and if it is not our child or somebody else reaped it. Reaps it as
+    /// [`exit_status`](Self::exit_status) does.
+    pub(crate) fn usage(&self) -> Option<ProcessUsage> {
+        self.exit_status()?;
+        self.end.get().map(|(_, usage)| *usage)
     }
 
     /// Waits until the process has ended, reaps it if it is our child, and tells how it ended.
@@ -176,30 +232,43 @@ impl Pidfd {
 
     /// Whether this is our child (running, or ended and not yet reaped).
     pub(crate) fn is_our_child(&self) -> bool {
-        !matches!(self.ask(WaitIdOptions::NOWAIT), Asked::NotOurs)
+        !matches!(self.ask(libc::WNOWAIT), Asked::NotOurs)
     }
 
-    fn ask(&self, options: WaitIdOptions) -> Asked {
+    fn ask(&self, options: i32) -> Asked {
         loop {
-            let options = options | WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-            return match waitid(WaitId::PidFd(self.fd.as_fd()), options) {
+            return match self.waitid(options | libc::WEXITED | libc::WNOHANG) {
                 Err(Errno::INTR) => continue,
                 Err(_) => Asked::NotOurs,
-                Ok(None) => Asked::Running,
-                Ok(Some(ended)) => {
-                    if let Some(code) = ended.exit_status() {
-                        Asked::Ended(ExitStatus::Exited(code))
-                    } else if let Some(signal) = ended.terminating_signal() {
-                        Asked::Ended(ExitStatus::Signaled {
-                            signal,
-                            core_dumped: ended.dumped(),
-                        })
-                    } else {
-                        Asked::Running
-                    }
-                }
+                Ok((info, usage)) => ended(&info).map_or(Asked::Running, |status| {
+                    Asked::Ended(status, ProcessUsage::from_rusage(&usage))
+                }),
             };
         }
+    }
+
+    fn waitid(&self, options: i32) -> Result<(libc::siginfo_t, libc::rusage), Errno> {
+        let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+        let mut usage = MaybeUninit::<libc::rusage>::zeroed();
+        // SAFETY: the kernel writes at most one structure of each kind, to our own stack; it knows the descriptor and the options.
+        let result = unsafe {
+            libc::syscall(
+                libc::SYS_waitid,
+                libc::P_PIDFD,
+                self.fd.as_raw_fd(),
+                info.as_mut_ptr(),
+                options,
+                usage.as_mut_ptr(),
+            )
+        };
+        if result != 0 {
+            return Err(Errno::from_io_error(&io::Error::last_os_error()).unwrap_or(Errno::INVAL));
+        }
+        // SAFETY: numbers only, all of them initialised: zero, or what the kernel wrote.
+        let info = unsafe { info.assume_init() };
+        // SAFETY: as above.
+        let usage = unsafe { usage.assume_init() };
+        Ok((info, usage))
     }
 
     /// The status of a process that was reaped, from kernels that keep it (6.15 and later).
@@ -224,7 +293,7 @@ impl From<OwnedFd> for Pidfd {
     fn from(fd: OwnedFd) -> Self {
         Self {
             fd,
-            status: OnceLock::new(),
+            end: OnceLock::new(),
         }
     }
 }
@@ -232,6 +301,20 @@ impl From<OwnedFd> for Pidfd {
 impl AsFd for Pidfd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
+    }
+}
+
+/// How the process ended of which `waitid` speaks; `None`: it speaks of none.
+fn ended(info: &libc::siginfo_t) -> Option<ExitStatus> {
+    // SAFETY: the structure is all zero or was filled by `waitid`, whose member this is.
+    let status = unsafe { info.si_status() };
+    match info.si_code {
+        libc::CLD_EXITED => Some(ExitStatus::Exited(status)),
+        libc::CLD_KILLED | libc::CLD_DUMPED => Some(ExitStatus::Signaled {
+            signal: status,
+            core_dumped: info.si_code == libc::CLD_DUMPED,
+        }),
+        _ => None,
     }
 }
 
@@ -309,6 +392,30 @@ mod tests {
             [ExitStatus::Unknown, ExitStatus::Exited(3)].contains(&status),
             "{status}"
         );
+    }
+
+    #[test]
+    fn tells_what_it_used() {
+        let (_child, pidfd) = start("i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; kill -9 $$");
+        let status = pidfd.wait_status().expect("status");
+        assert!(matches!(status, ExitStatus::Signaled { signal: 9, .. }));
+        let usage = pidfd.usage().expect("our child");
+        assert!(usage.peak_memory > 100 << 10, "{usage:?}");
+        assert!(
+            usage.user_time + usage.system_time > Duration::ZERO,
+            "{usage:?}"
+        );
+        assert_eq!(pidfd.usage(), Some(usage));
+    }
+
+    #[test]
+    fn what_it_used_is_not_known_too_early_or_too_late() {
+        let (mut child, pidfd) = start("exec sleep 1000");
+        assert_eq!(pidfd.usage(), None);
+        child.kill().expect("kill");
+        child.wait().expect("reap behind its back");
+        assert_eq!(pidfd.usage(), None);
+        assert!(pidfd.exit_status().is_some());
     }
 
     #[test]

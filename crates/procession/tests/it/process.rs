@@ -128,6 +128,13 @@ fn break_down(text: String) -> u32 {
     panic!("no {text}")
 }
 
+fn killed() -> JoinFailure {
+    JoinFailure::Signaled {
+        signal: 9,
+        core_dumped: false,
+    }
+}
+
 #[test]
 fn panics_arrive_whole() {
     let _alone = alone();
@@ -262,6 +269,30 @@ fn a_handle_closes_only_after_the_end() {
     process.kill().expect("kill");
     let _ = process.join();
     process.close().expect("close");
+}
+
+#[test]
+fn what_a_child_used_is_told_at_its_end() {
+    let _alone = alone();
+    for method in METHODS {
+        let ready = Queue::<u32>::unbounded().expect("queue");
+        let hungry = |(ready, size): (Queue<u32>, usize)| {
+            let bytes = vec![1_u8; size];
+            ready.put(1).expect("put");
+            sleep_long(());
+            drop(bytes);
+        };
+        let size = 300 << 20;
+        let process = start(method, hungry, (ready.clone(), size));
+        assert_eq!(ready.get(), Ok(1));
+        assert_eq!(process.usage(), None, "it still runs");
+        process.kill().expect("kill");
+        assert_eq!(failure(process.join()), killed(), "{method:?}");
+        let usage = process.usage().expect("our child");
+        assert!(usage.peak_memory > size as u64, "{method:?}: {usage:?}");
+        let time = usage.user_time + usage.system_time;
+        assert!(time > Duration::ZERO, "{method:?}: {usage:?}");
+    }
 }
 
 #[test]
