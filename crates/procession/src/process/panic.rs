@@ -54,7 +54,7 @@ pub(crate) fn catch<R>(
     if cfg!(panic = "abort") {
         ABORT.with_borrow_mut(Vec::pop);
     }
-    result.map_err(|payload| describe(payload))
+    result.map_err(describe)
 }
 
 fn install() {
@@ -150,14 +150,14 @@ mod tests {
             ..PanicReport::default()
         };
         let first = || drop(std::panic::catch_unwind(|| panic!("first")));
-        let report = caught(|| {
+        let report: Result<(), _> = caught(|| {
             first();
             resume_unwind(Box::new("second"))
         });
-        assert_eq!(report.map(|()| ()), Err(unknown));
+        assert_eq!(report, Err(unknown));
         assert_eq!(caught(first), Ok(()));
-        let report = caught(|| resume_unwind(Box::new("first")));
-        let report = report.map(|()| ()).expect_err("a panic");
+        let report: Result<(), _> = caught(|| resume_unwind(Box::new("first")));
+        let report = report.expect_err("a panic");
         assert_eq!(report.location, "", "it is that of an earlier call");
     }
 
