@@ -431,3 +431,36 @@ fn higher_priority_goes_first() {
         assert_eq!(order, [7, 3, 0, 0, -1]);
     }
 }
+
+fn count_zeros(buffer: procession::Buffer) -> (usize, procession::Buffer) {
+    (buffer.iter().filter(|byte| **byte == 0).count(), buffer)
+}
+
+/// Reads the buffer, and dies the first time.
+fn read_at_second_try((buffer, tries): (procession::Buffer, Queue<u32>)) -> usize {
+    tries.put(1).expect("put");
+    if tries.len() < 2 {
+        std::process::abort();
+    }
+    buffer.len()
+}
+
+#[test]
+fn buffers_go_there_and_back() {
+    let pool = Pool::new(2).expect("pool");
+    let buffers = (0..8).map(|_| procession::Buffer::zeroed(1 << 20).expect("buffer"));
+    let back = pool.map(count_zeros, buffers).expect("map");
+    assert!(
+        back.iter()
+            .all(|(zeros, buffer)| *zeros == 1 << 20 && buffer.len() == 1 << 20)
+    );
+    let (buffer, tries) = (
+        procession::Buffer::zeroed(1000).expect("buffer"),
+        Queue::unbounded().expect("queue"),
+    );
+    let options = TaskOptions::new().retries(1);
+    let future = pool
+        .apply_with(options, read_at_second_try, (buffer, tries))
+        .expect("submit");
+    assert_eq!(future.result(), Ok(1000));
+}
