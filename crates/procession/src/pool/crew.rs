@@ -96,9 +96,12 @@ impl Crew {
             return Ok(0);
         };
         let number = hub.function(run_call::<F>, function)?;
-        let packed: Result<Vec<_>, _> = arguments.into_iter().map(Packed::consuming).collect();
-        let packed = packed?;
-        let bytes = packed.iter().map(|packed| packed.bytes.len()).sum();
+        let packed: Vec<_> = arguments.into_iter().map(Packed::consuming).collect();
+        let bytes = packed
+            .iter()
+            .flatten()
+            .map(|packed| packed.bytes.len())
+            .sum();
         hub.submit_all(number, packed.into_iter(), options, sink, index)?;
         Ok(bytes)
     }
@@ -120,7 +123,7 @@ impl Crew {
 
     pub(super) fn is_running(&self, id: TaskId) -> bool {
         match self {
-            Self::Processes(hub) => hub.is_running(id),
+            Self::Processes(hub) => hub.is_ours() && hub.is_running(id),
             Self::Threads(threads) => threads.is_running(id),
         }
     }
