@@ -96,9 +96,9 @@ pub use family::{MAX_PARTICIPANTS, Owner};
 pub use heap::{Handle, HeapError, HeapStats, heap_stats};
 #[cfg(not(procession_loom))]
 pub use pool::{
-    AsCompleted, Broken, Executor, Future, Map, MapFuture, Pool, PoolBuilder, PoolError, Portable,
-    ReturnWhen, SubmitError, TaskError, TaskFunction, TaskOptions, WorkerDied, as_completed,
-    wait_futures,
+    AsCompleted, Broken, Executor, Future, Map, MapFuture, MapStream, Pool, PoolBuilder, PoolError,
+    Portable, ReturnWhen, SubmitError, TaskError, TaskFunction, TaskOptions, WorkerDied,
+    as_completed, wait_futures,
 };
 #[cfg(not(procession_loom))]
 pub use process::{
