@@ -24,7 +24,7 @@ mod wait;
 pub use batch::{GetManyError, PutManyError};
 pub use buffer::Buffer;
 pub use codec::{Codec, DecodeError, EncodeError, Plain, Raw, Serde};
-pub(crate) use codec::{block_payload, explain, pack, pack_block, pack_hold, unpack};
+pub(crate) use codec::{block_payload, explain, pack, pack_block, pack_hold, unpack, with_scratch};
 pub use connection::{Connection, Pipe, RecvError, SendError};
 pub(crate) use connection::{SharedEnd, SharedPipe};
 pub use descriptor::Fd;

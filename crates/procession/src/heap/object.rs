@@ -142,6 +142,12 @@ pub(crate) struct Hold {
 }
 
 impl Hold {
+    /// One more hold on an object that cannot go meanwhile: something that stays holds it.
+    pub(super) fn new(heap: &Heap, handle: Handle) -> Self {
+        heap.hold(handle.index());
+        Self { handle }
+    }
+
     pub(crate) fn handle(&self) -> Handle {
         self.handle
     }
