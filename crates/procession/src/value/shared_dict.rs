@@ -528,13 +528,13 @@ impl<K, V> SharedDict<K, V> {
 
 #[cfg(all(test, not(procession_loom)))]
 impl<K: Serialize, V> SharedDict<K, V> {
-    /// The number of the key's stripe, and how many slots it has.
-    pub(crate) fn stripe_of(&self, key: &K) -> (usize, usize) {
+    /// How many slots the key's stripe has.
+    pub(crate) fn slots_beside(&self, key: &K) -> usize {
         let mut bytes = Vec::new();
         pack(key, &mut bytes).expect("key");
         let hash = self.shared.hash(&bytes);
         let words = self.shared.stripe(hash).lock().words().expect("table");
-        ((hash >> 60) as usize, words.len() / WIDTH)
+        words.len() / WIDTH
     }
 }
 
