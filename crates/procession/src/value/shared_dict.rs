@@ -67,7 +67,7 @@ impl Object for SharedDictBody {
 ///     Some(1)
 /// });
 /// assert_eq!(changed, Ok(()));
-/// # Ok::<(), procession::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DictError {
@@ -139,7 +139,7 @@ impl From<FromInside> for DictError {
 ///
 /// # Memory
 /// A small entry (up to 48 bytes of key and value, no handles) takes 64 bytes and a slot of 16, of which a quarter to a bit over a half are unused: about
-/// 95 bytes in all, and 16 of book-keeping. A larger one takes 16 bytes more than it has, rounded up to one of 18 sizes up to 32 KiB, or a multiple of 64 KiB; each handle 8
+/// 100 bytes in all, and 16 of book-keeping. A larger one takes 16 bytes more than it has, rounded up to one of 18 sizes up to 32 KiB, or a multiple of 64 KiB; each handle 8
 /// bytes more. An empty dict takes 1 KiB.
 ///
 /// # Examples
@@ -468,7 +468,7 @@ impl<K, V> SharedDict<K, V> {
     /// let dict = procession::SharedDict::new()?;
     /// dict.set("key", 1)?;
     /// assert_eq!(dict.len(), 1);
-    /// # Ok::<(), procession::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # In Python
@@ -505,7 +505,7 @@ impl<K, V> SharedDict<K, V> {
     /// dict.extend([(1, 'a'), (2, 'b')])?;
     /// dict.clear()?;
     /// assert!(dict.is_empty());
-    /// # Ok::<(), procession::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn clear(&self) -> Result<(), DictError> {
         let mut writing = Vec::with_capacity(STRIPES);
@@ -550,7 +550,7 @@ impl<K: Serialize, V: Serialize> SharedDict<K, V> {
     /// dict.set("limit", 10)?;
     /// dict.set("limit", 20)?;
     /// assert_eq!(dict.get("limit")?, Some(20));
-    /// # Ok::<(), procession::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # In Python
@@ -570,7 +570,7 @@ impl<K: Serialize, V: Serialize> SharedDict<K, V> {
     /// let dict = procession::SharedDict::new()?;
     /// dict.extend([(1, 'a'), (2, 'b')])?;
     /// assert_eq!(dict.len(), 2);
-    /// # Ok::<(), procession::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # In Python
@@ -607,7 +607,7 @@ impl<K, V> SharedDict<K, V> {
     /// let dict = procession::SharedDict::new()?;
     /// dict.set(1, 'a')?;
     /// assert!(dict.contains_key(&1)? && !dict.contains_key(&2)?);
-    /// # Ok::<(), procession::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # In Python
@@ -635,7 +635,7 @@ impl<K, V> SharedDict<K, V> {
     /// let dict = procession::SharedDict::new()?;
     /// dict.set(1, 'a')?;
     /// assert!(dict.remove(&1)? && !dict.remove(&1)?);
-    /// # Ok::<(), procession::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # In Python
@@ -706,7 +706,7 @@ impl<K, V: DeserializeOwned> SharedDict<K, V> {
     /// let dict = procession::SharedDict::new()?;
     /// dict.set(1, 'a')?;
     /// assert_eq!((dict.pop(&1)?, dict.pop(&1)?), (Some('a'), None));
-    /// # Ok::<(), procession::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # In Python
@@ -728,7 +728,7 @@ impl<K, V: DeserializeOwned> SharedDict<K, V> {
     /// let dict = procession::SharedDict::new()?;
     /// dict.set(1, 'a')?;
     /// assert_eq!(dict.values()?, ['a']);
-    /// # Ok::<(), procession::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn values(&self) -> Result<Vec<V>, DictError> {
         Snapshot::of(&self.shared, false, true)?.decode(|_, value| unpack(value))
@@ -746,7 +746,7 @@ impl<K: DeserializeOwned, V> SharedDict<K, V> {
     /// let dict = procession::SharedDict::new()?;
     /// dict.set(1, 'a')?;
     /// assert_eq!(dict.keys()?, [1]);
-    /// # Ok::<(), procession::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn keys(&self) -> Result<Vec<K>, DictError> {
         Snapshot::of(&self.shared, true, false)?.decode(|key, _| unpack(key))
@@ -770,7 +770,7 @@ impl<K: DeserializeOwned, V: DeserializeOwned> SharedDict<K, V> {
     /// dict.extend([(1, 'a'), (2, 'b')])?;
     /// let copy: BTreeMap<i32, char> = dict.items()?.into_iter().collect();
     /// assert_eq!(copy, BTreeMap::from([(1, 'a'), (2, 'b')]));
-    /// # Ok::<(), procession::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[doc(alias = "copy")]
     pub fn items(&self) -> Result<Vec<(K, V)>, DictError> {
@@ -791,7 +791,7 @@ impl<K: DeserializeOwned, V: DeserializeOwned> SharedDict<K, V> {
     ///     dict.set(key, value * 10)?; // changing it meanwhile is no problem
     /// }
     /// assert_eq!(dict.get("b")?, Some(20));
-    /// # Ok::<(), procession::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[doc(alias = "__iter__")]
     pub fn iter(&self) -> Result<std::vec::IntoIter<(K, V)>, DictError> {
@@ -810,7 +810,7 @@ impl<K: Serialize, V: Serialize + DeserializeOwned> SharedDict<K, V> {
     /// let dict = procession::SharedDict::new()?;
     /// assert_eq!(dict.insert(1, 'a')?, None);
     /// assert_eq!(dict.insert(1, 'b')?, Some('a'));
-    /// # Ok::<(), procession::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn insert(&self, key: K, value: V) -> Result<Option<V>, DictError> {
         into_value(self.exchange(&key, &value)?)
@@ -839,7 +839,7 @@ impl<K: Serialize, V: Serialize + DeserializeOwned> SharedDict<K, V> {
     /// assert_eq!(stock.get("apples")?, Some(1));
     /// stock.update("apples", sell)?;
     /// assert!(!stock.contains_key("apples")?);
-    /// # Ok::<(), procession::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn update<Q: Serialize + ?Sized>(
         &self,
@@ -872,7 +872,7 @@ impl<K: Serialize, V: Serialize + DeserializeOwned> SharedDict<K, V> {
     ///     ids.get_or_insert_with(name, || name.len())?;
     /// }
     /// assert_eq!(ids.len(), 2);
-    /// # Ok::<(), procession::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn get_or_insert_with<Q: Serialize + ?Sized>(
         &self,
@@ -904,7 +904,7 @@ impl<K: Serialize, V: Serialize + DeserializeOwned> SharedDict<K, V> {
     /// let dict = procession::SharedDict::<String, u32>::new()?;
     /// assert_eq!(dict.get_or_insert("retries", 3)?, 3);
     /// assert_eq!(dict.get_or_insert("retries", 5)?, 3);
-    /// # Ok::<(), procession::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # In Python

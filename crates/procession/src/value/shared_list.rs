@@ -49,7 +49,7 @@ impl Object for SharedListBody {
 /// let list = SharedList::new()?;
 /// list.push('a')?;
 /// assert_eq!(list.set(1, 'b'), Err(ListError::OutOfRange { index: 1, len: 1 }));
-/// # Ok::<(), procession::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ListError {
@@ -133,7 +133,7 @@ impl From<FromInside> for ListError {
 /// list.insert(2, "c".into())?;
 /// assert_eq!(list.pop()?, Some("d".into()));
 /// assert_eq!(list.to_vec()?, ["a", "b", "c"]);
-/// # Ok::<(), procession::Error>(())
+/// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 ///
 /// # In Python
@@ -252,7 +252,7 @@ impl<T> SharedList<T> {
     /// let list = procession::SharedList::new()?;
     /// list.push(1)?;
     /// assert_eq!(list.len(), 1);
-    /// # Ok::<(), procession::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # In Python
@@ -289,7 +289,7 @@ impl<T> SharedList<T> {
     /// list.extend([1, 2])?;
     /// list.clear()?;
     /// assert!(list.is_empty());
-    /// # Ok::<(), procession::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn clear(&self) -> Result<(), ListError> {
         let mut taken = Vec::new();
@@ -315,7 +315,7 @@ impl<T: Serialize> SharedList<T> {
     /// let list = procession::SharedList::new()?;
     /// list.push("a")?;
     /// assert_eq!(list.len(), 1);
-    /// # Ok::<(), procession::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[doc(alias = "append")]
     pub fn push(&self, item: T) -> Result<(), ListError> {
@@ -334,7 +334,7 @@ impl<T: Serialize> SharedList<T> {
     /// let list = procession::SharedList::new()?;
     /// list.extend([1, 2])?;
     /// assert_eq!(list.to_vec()?, [1, 2]);
-    /// # Ok::<(), procession::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn extend(&self, items: impl IntoIterator<Item = T>) -> Result<(), ListError> {
         let blocks = items
@@ -359,7 +359,7 @@ impl<T: Serialize> SharedList<T> {
     /// list.extend([1, 2])?;
     /// list.set(0, 7)?;
     /// assert_eq!(list.to_vec()?, [7, 2]);
-    /// # Ok::<(), procession::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # In Python
@@ -385,7 +385,7 @@ impl<T: Serialize> SharedList<T> {
     /// list.extend(['a', 'c'])?;
     /// list.insert(1, 'b')?;
     /// assert_eq!(list.to_vec()?, ['a', 'b', 'c']);
-    /// # Ok::<(), procession::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn insert(&self, index: usize, item: T) -> Result<(), ListError> {
         let block = make(&item)?;
@@ -414,7 +414,7 @@ impl<T: DeserializeOwned> SharedList<T> {
     /// let list = procession::SharedList::new()?;
     /// list.push("a".to_owned())?;
     /// assert_eq!((list.get(0)?, list.get(1)?), (Some("a".into()), None));
-    /// # Ok::<(), procession::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # In Python
@@ -450,7 +450,7 @@ impl<T: DeserializeOwned> SharedList<T> {
     /// let list = procession::SharedList::new()?;
     /// list.push(1)?;
     /// assert_eq!((list.pop()?, list.pop()?), (Some(1), None));
-    /// # Ok::<(), procession::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn pop(&self) -> Result<Option<T>, ListError> {
         let change = self.write()?;
@@ -470,7 +470,7 @@ impl<T: DeserializeOwned> SharedList<T> {
     /// list.extend(['a', 'b', 'c'])?;
     /// assert_eq!(list.remove(1)?, 'b');
     /// assert_eq!(list.to_vec()?, ['a', 'c']);
-    /// # Ok::<(), procession::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     ///
     /// # In Python
@@ -507,7 +507,7 @@ impl<T: DeserializeOwned> SharedList<T> {
     /// let list = procession::SharedList::new()?;
     /// list.extend([1, 2])?;
     /// assert_eq!(list.to_vec()?, [1, 2]);
-    /// # Ok::<(), procession::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[doc(alias = "copy")]
     pub fn to_vec(&self) -> Result<Vec<T>, ListError> {
@@ -534,7 +534,7 @@ impl<T: DeserializeOwned> SharedList<T> {
     /// let list = procession::SharedList::new()?;
     /// list.extend([1, 2])?;
     /// assert_eq!(list.iter()?.sum::<i32>(), 3);
-    /// # Ok::<(), procession::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     #[doc(alias = "__iter__")]
     pub fn iter(&self) -> Result<std::vec::IntoIter<T>, ListError> {
@@ -579,7 +579,7 @@ impl<T: Serialize + DeserializeOwned> SharedList<T> {
     /// list.extend([1, 2])?;
     /// list.update(1, |n| n * 10)?;
     /// assert_eq!(list.to_vec()?, [1, 20]);
-    /// # Ok::<(), procession::Error>(())
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn update(&self, index: usize, change: impl FnOnce(T) -> T) -> Result<(), ListError> {
         let begun = self.write()?;
