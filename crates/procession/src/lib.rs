@@ -26,7 +26,7 @@
 //! - **Processes**: [`Process`] runs a function elsewhere and tells how it ended; [`StartMethod`] says how it comes into being.
 //! - **Channels**: [`Queue`], [`JoinableQueue`], [`SimpleQueue`] for many producers and consumers; [`Pipe`] and its [`Connection`]s for two ends.
 //! - **Taking turns**: [`Lock`], [`RLock`], [`Semaphore`], [`BoundedSemaphore`], [`Condition`], [`Event`], [`Barrier`].
-//! - **Data that all see**: [`Value`], [`Array`], [`SharedAtomicU64`] and its kin, [`SharedMemory`], [`ShareableList`].
+//! - **Data that all see**: [`Value`], [`Array`], [`SharedAtomicU64`] and its kin, [`SharedMemory`], [`ShareableList`]; of any type and size, [`SharedDict`] and [`SharedList`].
 //! - **Bytes that change hands**: [`Buffer`], of any size, without a copy.
 //!
 //! Each of the shared objects is a handle of a few words: clone it, pass it to a child, send it through a queue or a pipe, in any serde type. All copies name the same object,
@@ -119,9 +119,10 @@ pub use sys::limits::{GroupMemory, Memory, ProcessMemory, cpu_count, memory, oom
 pub use sys::pidfd::{ExitStatus, ProcessUsage};
 #[cfg(not(procession_loom))]
 pub use value::{
-    Array, ArrayGuard, GetItemError, Item, NamedSharedMemory, OutOfBounds, RawArray, RawValue,
-    SetItemError, ShareableList, SharedAtomicBool, SharedAtomicI32, SharedAtomicI64,
-    SharedAtomicU32, SharedAtomicU64, SharedMemory, Value, ValueGuard,
+    Array, ArrayGuard, DictError, GetItemError, Item, ListError, NamedSharedMemory, OutOfBounds,
+    RawArray, RawValue, SetItemError, ShareableList, SharedAtomicBool, SharedAtomicI32,
+    SharedAtomicI64, SharedAtomicU32, SharedAtomicU64, SharedDict, SharedList, SharedMemory, Value,
+    ValueGuard,
 };
 #[cfg(all(
     test,

@@ -181,7 +181,8 @@ fn reason(error: &postcard::Error) -> String {
 /// Scratch space larger than this is not kept.
 const KEEP_SCRATCH: usize = 1 << 20;
 
-fn with_scratch<R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+/// Runs `f` with empty scratch space of this thread.
+pub(crate) fn with_scratch<R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     let mut scratch = SCRATCH.take();
     scratch.clear();
     let result = f(&mut scratch);

@@ -30,7 +30,7 @@ pub(crate) use buffer::SharedBuffer;
 pub(crate) use codec::unpack_keeping;
 pub use codec::{Codec, DecodeError, EncodeError, Plain, Raw, Serde};
 pub(crate) use codec::{
-    block_payload, explain, pack, pack_block, pack_consuming, pack_hold, unpack,
+    block_payload, explain, pack, pack_block, pack_consuming, pack_hold, unpack, with_scratch,
 };
 pub use connection::{Connection, Pipe, RecvError, SendError};
 pub(crate) use connection::{SharedEnd, SharedPipe};

@@ -11,7 +11,7 @@ use super::block::{Block, BlockRef, ENVELOPE, link_at, word_at};
 use super::error::HeapError;
 use super::handle::Handle;
 use super::mapping::{Heap, the_heap};
-use super::object;
+use super::object::{self, Hold};
 use super::word::{EPOCH, Word};
 use crate::atomic::{AtomicU64, Ordering};
 use std::ptr::NonNull;
@@ -40,6 +40,17 @@ pub(crate) fn fill(block: &Block, handles: &[Handle]) {
         let entry = ENTRY | (u64::from(handle.generation()) << 32) | u64::from(handle.index());
         word.store(entry, Ordering::SeqCst);
     }
+}
+
+/// Holds on everything that an envelope lists, given its words. The caller keeps the envelope where it is meanwhile.
+pub(crate) fn hold_all(words: &'static [AtomicU64]) -> Vec<Hold> {
+    let heap = the_heap();
+    let listed = list(words)
+        .iter()
+        .filter_map(|word| decode(heap, word.load(Ordering::SeqCst)));
+    listed
+        .map(|(index, generation)| Hold::new(heap, Handle::new(heap, index, generation)))
+        .collect()
 }
 
 /// Drops the list of an envelope that is about to be freed. The objects that nobody else holds go with it.

@@ -24,7 +24,9 @@ mod word;
 
 pub(crate) use block::{Block, BlockRef, Container};
 pub(crate) use bytes::{block_bytes, block_table, inline_bytes};
-pub(crate) use envelope::{MAX_HANDLES, count as envelope_count, fill as fill_envelope, list_len};
+pub(crate) use envelope::{
+    MAX_HANDLES, count as envelope_count, fill as fill_envelope, hold_all, list_len,
+};
 pub use error::HeapError;
 pub use handle::Handle;
 pub(crate) use mapping::{Heap, heap, install, me, myself, set_me, set_nobody, the_heap};

@@ -120,11 +120,7 @@ impl<T: Object> Shared<T> {
 
     /// One more hold, without the type.
     pub(crate) fn hold(&self) -> Hold {
-        the_heap().hold(self.index);
-        Hold {
-            handle: self.handle(),
-            envelope: AtomicU64::new(0),
-        }
+        Hold::new(the_heap(), self.handle())
     }
 
     /// How blocks that belong to this object name it.
@@ -145,17 +141,22 @@ pub(crate) struct Hold {
 }
 
 impl Hold {
+    /// One more hold on an object that cannot go meanwhile: something that stays holds it.
+    pub(super) fn new(heap: &Heap, handle: Handle) -> Self {
+        heap.hold(handle.index());
+        Self {
+            handle,
+            envelope: AtomicU64::new(0),
+        }
+    }
+
     pub(crate) fn handle(&self) -> Handle {
         self.handle
     }
 
     /// One more hold on the same object.
     pub(crate) fn again(&self) -> Self {
-        the_heap().hold(self.handle.index());
-        Self {
-            handle: self.handle,
-            envelope: AtomicU64::new(0),
-        }
+        Self::new(the_heap(), self.handle)
     }
 
     /// Notes that the envelope lists the object. If ours is the last hold in a process, that spares a search through all envelopes.

@@ -17,6 +17,8 @@ mod ready_fork;
 mod rlock;
 mod semaphore;
 mod shareable_list;
+mod shared_dict;
+mod shared_list;
 mod shared_memory;
 mod value;
 mod wait;

@@ -18,6 +18,8 @@ mod queue;
 mod reclaim;
 mod rlock;
 mod semaphore;
+mod shared_dict;
+mod shared_list;
 mod storm;
 mod total;
 mod value;
