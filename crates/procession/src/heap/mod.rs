@@ -34,3 +34,5 @@ pub(crate) use port::{ShortWait, has_company, sleep_slice};
 pub(crate) use spans::{Local, lock_local};
 pub use stats::{HeapStats, heap_stats};
 pub(crate) use units::lock_known;
+#[cfg(test)]
+pub(crate) use word::{State, Word};

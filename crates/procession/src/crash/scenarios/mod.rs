@@ -8,6 +8,7 @@ mod stage;
 
 mod barrier;
 mod condition;
+mod estate;
 mod event;
 mod heap;
 mod lock;

@@ -18,9 +18,20 @@ pub(super) const UNIT: usize = 64 * 1024;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 static POINTS: AtomicU64 = AtomicU64::new(0);
+static INSTRUCTIONS: AtomicU64 = AtomicU64::new(0);
 
-pub(super) fn total_points() -> u64 {
-    POINTS.load(Ordering::Relaxed)
+/// Kills so far, and for how many instructions they stand.
+pub(super) fn total_points() -> (u64, u64) {
+    (
+        POINTS.load(Ordering::Relaxed),
+        INSTRUCTIONS.load(Ordering::Relaxed),
+    )
+}
+
+/// Counts kills, which stand for so many instructions: more than kills, where states are told from instructions (`crash/states.rs`).
+pub(super) fn cover(kills: u64, instructions: u64) {
+    POINTS.fetch_add(kills, Ordering::Relaxed);
+    INSTRUCTIONS.fetch_add(instructions, Ordering::Relaxed);
 }
 
 /// Whether this test is the only one that runs: the forked processes and the heap's figures need that.
@@ -104,7 +115,7 @@ impl<P, V> Act<P, V> {
     pub(super) fn play_by(self, adjust: impl FnOnce(Sweep) -> Sweep) {
         if alone() {
             let report = adjust(Sweep::new(&self.name).lanes(2).patience(3)).run(&self);
-            POINTS.fetch_add(report.points, Ordering::Relaxed);
+            cover(report.points, report.points);
             report.expect_clean();
         }
     }
@@ -311,6 +322,11 @@ impl Helper {
         }
         self.ended.set(true);
         self.owner.map_or(Ok(()), bury)
+    }
+
+    /// Which participant it is.
+    pub(super) fn owner(&self) -> Option<Owner> {
+        self.owner
     }
 
     /// Whether the family has proof of its death.
