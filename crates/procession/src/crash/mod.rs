@@ -41,7 +41,7 @@ mod tests;
 
 pub(crate) use os::Pid;
 pub(crate) use report::{Fault, Report};
-pub(crate) use rounds::{Toll, round, rounds};
+pub(crate) use rounds::{round, rounds};
 pub(crate) use shared::Shared;
 pub(crate) use states::{Memory, State, Traced, Way, begin};
 pub(crate) use stepper::{Killed, Landing, Scenario, Sweep, kill_at_every_instruction};

@@ -3,6 +3,7 @@
 //! A round that hangs is killed and counts as wedged; one that panics or dies counts as a fault, too. Because every round begins in a fork of the same
 //! process, all of them are alike to the last byte of memory, but for pids, times and what the system draws at random.
 
+use std::fmt;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook};
@@ -61,8 +62,8 @@ pub(crate) fn round(limit: Duration, act: &dyn Fn() -> Said) -> Said {
 /// In the round's process: tells a class, then what was said or what is wrong.
 fn play(mut answer: File, act: &dyn Fn() -> Said) {
     set_hook(Box::new(|panic| eprintln!("crash: the survivor {panic}")));
-    let said = catch_unwind(AssertUnwindSafe(act))
-        .unwrap_or_else(|_| Err("the survivor panicked".into()));
+    let said =
+        catch_unwind(AssertUnwindSafe(act)).unwrap_or_else(|_| Err("the survivor panicked".into()));
     let (class, bytes) = match said {
         Ok(said) => (0, said),
         Err(Fault::Wedged(text)) => (1, text.into_bytes()),
@@ -104,6 +105,27 @@ pub(crate) struct Toll {
     pub(crate) wedged: u64,
     pub(crate) lost: u64,
     pub(crate) leaked: u64,
+}
+
+impl Toll {
+    pub(crate) fn faults(&self) -> u64 {
+        self.wedged + self.lost + self.leaked
+    }
+}
+
+impl fmt::Display for Toll {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            rounds,
+            wedged,
+            lost,
+            leaked,
+        } = self;
+        write!(
+            f,
+            "{rounds} kills: {wedged} wedged, {lost} lost, {leaked} leaked"
+        )
+    }
 }
 
 /// Plays `rounds` rounds, `lanes` at a time; tells of the first that fail.

@@ -22,6 +22,7 @@ use std::io;
 use std::os::fd::BorrowedFd;
 
 use rustix::fs::{SeekFrom, seek};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_getcpu, sched_setaffinity};
 
 use super::os::{self, Pid, Waited};
 
@@ -67,7 +68,10 @@ impl Snapshot {
     /// What distinguishes `now` from this: 0 if nothing does.
     pub(crate) fn digest(&self, now: &Self) -> u64 {
         let fresh = Box::new([0; PAGE]);
-        let offsets = self.0.keys().chain(now.0.keys().filter(|at| !self.0.contains_key(at)));
+        let offsets = self
+            .0
+            .keys()
+            .chain(now.0.keys().filter(|at| !self.0.contains_key(at)));
         let mut digest = 0_u64;
         for offset in offsets {
             let (old, new) = (self.0.get(offset), now.0.get(offset));
@@ -165,6 +169,8 @@ pub(crate) struct Traced<'a> {
     events: u64,
     /// Whether the instruction at an address is a system call.
     calls: HashMap<u64, bool>,
+    /// Where the tracer may run once the victim is dead. Until then both share one CPU: a stop is a switch there, not a wake-up of another CPU.
+    affinity: CpuSet,
     alive: bool,
 }
 
@@ -176,6 +182,10 @@ pub(crate) fn begin() {
 impl<'a> Traced<'a> {
     /// Forks a victim that runs `child`, up to where that [`begin`]s.
     pub(crate) fn start(memory: Memory<'a>, child: &mut dyn FnMut()) -> io::Result<Self> {
+        let affinity = sched_getaffinity(None)?;
+        let mut home = CpuSet::new();
+        home.set(sched_getcpu());
+        sched_setaffinity(None, &home)?;
         let pid = os::fork(&mut || {
             os::trace_me().expect("be traced");
             os::stop_here();
@@ -188,6 +198,7 @@ impl<'a> Traced<'a> {
             opening: Snapshot(BTreeMap::new()),
             events: 0,
             calls: HashMap::new(),
+            affinity,
             alive: true,
         };
         this.until_trap()?;
@@ -216,7 +227,11 @@ impl<'a> Traced<'a> {
     }
 
     fn protect(&mut self, on: bool) -> io::Result<()> {
-        let prot = if on { libc::PROT_READ } else { libc::PROT_READ | libc::PROT_WRITE };
+        let prot = if on {
+            libc::PROT_READ
+        } else {
+            libc::PROT_READ | libc::PROT_WRITE
+        };
         let range = [self.memory.base as u64, self.memory.len as u64, prot as u64];
         os::call(self.pid, libc::SYS_mprotect, range)
     }
@@ -266,7 +281,9 @@ impl<'a> Traced<'a> {
             return Ok(());
         }
         let at = os::instruction(self.pid)?;
-        Err(io::Error::other(format!("the memory changed unseen before {at:#x}")))
+        Err(io::Error::other(format!(
+            "the memory changed unseen before {at:#x}"
+        )))
     }
 
     /// Does one instruction, before which the memory must be what `digest` says.
@@ -274,7 +291,10 @@ impl<'a> Traced<'a> {
         let at = os::instruction(self.pid)?;
         let calls = match self.calls.get(&at) {
             Some(known) => *known,
-            None => *self.calls.entry(at).or_insert(os::at_syscall(self.pid, at)?),
+            None => *self
+                .calls
+                .entry(at)
+                .or_insert(os::at_syscall(self.pid, at)?),
         };
         if calls {
             self.expect_digest(digest)?;
@@ -320,10 +340,9 @@ impl<'a> Traced<'a> {
         self.digest()
     }
 
-    /// Brings a victim to its end; gives the number of its events.
-    pub(crate) fn finish(&mut self) -> io::Result<u64> {
-        self.go_until(|| false)?;
-        Ok(self.events)
+    /// Writes and system calls so far.
+    pub(crate) fn events(&self) -> u64 {
+        self.events
     }
 
     /// Runs to behind the next event.
@@ -378,7 +397,9 @@ impl<'a> Traced<'a> {
             Waited::Stopped(libc::SIGILL) if os::at_closing(self.pid)? => Ok(Stop::Finished),
             Waited::Stopped(signal) => {
                 let at = os::instruction(self.pid)?;
-                Err(io::Error::other(format!("stopped by signal {signal} at {at:#x}")))
+                Err(io::Error::other(format!(
+                    "stopped by signal {signal} at {at:#x}"
+                )))
             }
             end => Err(self.ended(end)),
         }
@@ -390,6 +411,7 @@ impl<'a> Traced<'a> {
     }
 
     fn end(&mut self) {
+        sched_setaffinity(None, &self.affinity).expect("run anywhere again");
         if !std::mem::take(&mut self.alive) {
             return;
         }

@@ -12,8 +12,8 @@ use crate::family::{Owner, forked_child};
 use crate::heap::{
     Block, Container, Presence, Shared, State, fill_envelope, list_len, me, the_heap,
 };
-use crate::sync::raw::{Deadline, Port, RawArrival, Slept};
-use crate::sync::{SharedBarrier, SharedCondition, SharedEvent};
+use crate::sync::raw::{BarrierError, Deadline, Port, Slept, Waited};
+use crate::sync::{SharedBarrier, SharedCondition, SharedEvent, SharedLock};
 use crate::sys::futex;
 use crate::{
     Barrier, Buffer, Condition, Connection, Event, Fd, GetError, Lock, Pipe, Plain, Queue, RLock,
@@ -47,7 +47,7 @@ fn stay() -> ! {
 }
 
 /// Forks a participant that dies in the middle of what follows its `begin`, as soon as `there` holds.
-fn dies(child: &mut dyn FnMut(), there: impl FnMut() -> bool) -> Owner {
+fn dies_when(child: &mut dyn FnMut(), there: impl FnMut() -> bool) -> Owner {
     let mut victim = Traced::start(memory(), child).expect("trace a victim");
     let owner = forked_child().expect("a place for the victim");
     assert!(victim.go_until(there).expect("go"), "it has finished");
@@ -56,8 +56,8 @@ fn dies(child: &mut dyn FnMut(), there: impl FnMut() -> bool) -> Owner {
     owner
 }
 
-/// Forks a participant that dies where it calls what it is given.
-fn dies_where_told(child: &mut dyn FnMut(&mut dyn FnMut())) -> Owner {
+/// Forks a participant that comes as far as where it calls what it is given.
+fn comes_to_its_end(child: &mut dyn FnMut(&mut dyn FnMut())) -> Helper {
     let ready = Table::<AtomicU32>::new();
     let helper = Helper::start(&mut || {
         child(&mut || {
@@ -68,9 +68,13 @@ fn dies_where_told(child: &mut dyn FnMut(&mut dyn FnMut())) -> Owner {
     while ready.load(Ordering::SeqCst) == 0 {
         std::thread::yield_now();
     }
-    helper.kill();
-    assert!(helper.is_gone());
-    helper.owner().expect("a place for the victim")
+    helper
+}
+
+fn dies(victim: &Helper) -> Owner {
+    victim.kill();
+    assert!(victim.is_gone());
+    victim.owner().expect("a place for the victim")
 }
 
 /// A port whose sleep is something else to do, from which nobody comes back.
@@ -119,8 +123,9 @@ fn waits_for_event(event: &Event, meanwhile: &mut dyn FnMut()) {
 
 fn waits_at_barrier(barrier: &Barrier, meanwhile: &mut dyn FnMut()) {
     let shared = Shared::<SharedBarrier>::open(barrier.handle()).expect("open");
-    let records: &[RawArrival] = shared.records();
-    let _ = shared.raw.pass(records, &Detour::new(meanwhile), None);
+    let _ = shared
+        .raw
+        .pass(shared.records(), &Detour::new(meanwhile), None);
 }
 
 /// Locks of every kind in its hands, asleep in a condition, for an event and at a barrier.
@@ -133,21 +138,32 @@ pub(super) fn locks_and_waits() -> Estate {
     let (held, waited) = (condition(), condition());
     let event = Event::new().expect("event");
     let barrier = Barrier::new(2).expect("barrier");
-    let dead = dies_where_told(&mut |die| {
+    let victim = comes_to_its_end(&mut |die| {
         forget((lock.acquire(), rlock.acquire(), rlock.acquire()));
-        forget((semaphore.acquire(), value.lock(), held.acquire(), wanted.acquire()));
+        forget((
+            semaphore.acquire(),
+            value.lock(),
+            held.acquire(),
+            wanted.acquire(),
+        ));
         waits_in_condition(&waited, &mut || {
             waits_for_event(&event, &mut || waits_at_barrier(&barrier, die));
         });
     });
     Estate {
-        dead: vec![dead],
+        dead: vec![dies(&victim)],
         judge: Box::new(move || {
             recovered("lock", lock.try_acquire().map(|guard| guard.recovered()))?;
-            recovered("other lock", wanted.try_acquire().map(|guard| guard.recovered()))?;
+            recovered(
+                "other lock",
+                wanted.try_acquire().map(|guard| guard.recovered()),
+            )?;
             recovered("rlock", rlock.try_acquire().map(|guard| guard.recovered()))?;
             recovered("value", value.try_lock().map(|guard| guard.recovered()))?;
-            recovered("condition", held.acquire_timeout(SOON).map(|guard| guard.recovered()))?;
+            recovered(
+                "condition",
+                held.acquire_timeout(SOON).map(|guard| guard.recovered()),
+            )?;
             if value.get() != 7 {
                 return Err("a value that the dead one had locked".into());
             }
@@ -168,6 +184,83 @@ pub(super) fn locks_and_waits() -> Estate {
             } else {
                 Err(Fault::Wedged("an event or a barrier does not go on".into()))
             }
+        }),
+    }
+}
+
+/// The port of somebody who sleeps until he is woken: no slice of his ends before a test has failed.
+struct Patient;
+
+impl Port for Patient {
+    fn me(&self) -> Owner {
+        me()
+    }
+
+    fn is_gone(&self, owner: Owner) -> bool {
+        the_heap().is_known_gone(owner)
+    }
+
+    fn spin(&self, _turn: u32) -> bool {
+        false
+    }
+
+    fn sleep(&self, word: &Word, expected: u32, _deadline: Deadline) -> Slept {
+        futex::wait(word, expected, std::time::Duration::from_secs(60));
+        Slept::Again
+    }
+
+    fn wake(&self, word: &Word, count: u32) -> u32 {
+        futex::wake(word, count)
+    }
+}
+
+/// Others sleep behind the dead one's lock, at a barrier to which it does not come, and in a condition in which it was told what is theirs now.
+pub(super) fn among_sleepers() -> Estate {
+    let lock: Shared<SharedLock> = Shared::create(|_, _| ()).expect("lock");
+    let condition = condition();
+    let barrier = Barrier::new(2).expect("barrier");
+    let victim = comes_to_its_end(&mut |die| {
+        assert!(lock.raw.acquire(&Patient, None).is_ok());
+        waits_in_condition(&condition, die);
+    });
+    let sleeper = |sleep: &dyn Fn()| {
+        let helper = Helper::start(&mut || sleep());
+        helper.until_asleep();
+        helper
+    };
+    let passes = || {
+        assert!(lock.raw.acquire(&Patient, None).is_ok());
+        assert!(lock.raw.release(&Patient).is_ok());
+    };
+    let is_told = || {
+        let shared = Shared::<SharedCondition>::open(condition.handle()).expect("open");
+        let cell = shared.raw.claim(&*shared, &Patient).expect("a cell");
+        assert_eq!(
+            shared.raw.wait(&*shared, cell, &Patient, None),
+            Waited::Notified
+        );
+    };
+    let is_let_down = || {
+        let shared = Shared::<SharedBarrier>::open(barrier.handle()).expect("open");
+        let met = shared.raw.pass(shared.records(), &Patient, None);
+        assert_eq!(met, Err(BarrierError::Broken));
+    };
+    let helpers = [
+        sleeper(&passes),
+        sleeper(&passes),
+        sleeper(&is_told),
+        sleeper(&is_let_down),
+    ];
+    assert_eq!(condition.notify_one(), 1);
+    Estate {
+        dead: vec![dies(&victim)],
+        judge: Box::new(move || {
+            helpers.into_iter().try_for_each(Helper::joins)?;
+            if (condition.n_waiting(), condition.notify_one()) != (0, 0) || !barrier.is_broken() {
+                return Err(Fault::Leaked("somebody waits who is gone".into()));
+            }
+            drop(lock);
+            Ok(())
         }),
     }
 }
@@ -206,7 +299,10 @@ fn expect_buffers(queue: &Buffers, fills: &[u8]) -> Result<(), Fault> {
             put_buffer(queue, 77);
         }
         let found = queue.try_get();
-        if !found.as_ref().is_ok_and(|buffer| buffer[..] == [*fill; 100]) {
+        if !found
+            .as_ref()
+            .is_ok_and(|buffer| buffer[..] == [*fill; 100])
+        {
             return Err(format!("buffer {fill} of {fills:?}: {:?}", found.map(|b| b[0])).into());
         }
     }
@@ -273,7 +369,11 @@ pub(super) fn blocks_and_ends() -> Estate {
         let listener = queue.readiness().expect("listener");
         assert!(listener.arm().is_ok());
         let (reading, writing) = std::io::pipe().expect("pipe");
-        assert!(descriptors.put(Fd::from(std::os::fd::OwnedFd::from(reading))).is_ok());
+        assert!(
+            descriptors
+                .put(Fd::from(std::os::fd::OwnedFd::from(reading)))
+                .is_ok()
+        );
         let place = heap().reserve_slot(Some(me())).expect("place");
         let [_, _, halfway] = blocks;
         let _ = halfway.attach::<()>(container_of(&buffers), |_| {
@@ -283,7 +383,7 @@ pub(super) fn blocks_and_ends() -> Estate {
         });
         drop((mine, first, own, envelope, token, listener, writing, place));
     };
-    let dead = dies(&mut child, || buffers.len() == 2);
+    let dead = dies_when(&mut child, || buffers.len() == 2);
     Estate {
         dead: vec![dead],
         judge: Box::new(move || {
@@ -327,12 +427,12 @@ pub(super) fn halfway_out() -> Estate {
         begin();
         drop(buffers.try_get());
     };
-    let first = dies(&mut takes, || count(State::DETACHING) == 1);
+    let first = dies_when(&mut takes, || count(State::DETACHING) == 1);
     let mut receives = || {
         begin();
         drop(letters.try_get());
     };
-    let second = dies(&mut receives, || letters.len() == 2);
+    let second = dies_when(&mut receives, || letters.len() == 2);
     assert_eq!(count(State::DETACHING), 2);
     Estate {
         dead: vec![first, second],
@@ -374,7 +474,7 @@ pub(super) fn halfway_gone() -> Estate {
         heap().unhold(inner.handle().index());
         drop(inner);
     };
-    let first = dies(&mut drops_queue, || {
+    let first = dies_when(&mut drops_queue, || {
         let now = heap().stats().blocks;
         let then = *blocks.get_or_insert(now);
         count(State::DESTROYING) > 0 && now + 3 <= then
@@ -385,19 +485,23 @@ pub(super) fn halfway_gone() -> Estate {
         drop(end);
     };
     let destroying = count(State::DESTROYING);
-    let second = dies(&mut drops_end, || count(State::DESTROYING) > destroying);
+    let second = dies_when(&mut drops_end, || count(State::DESTROYING) > destroying);
     let mut drops_array = || {
         let array = crate::Array::<u64>::from_slice(&[1; 1000]).expect("array");
         begin();
         drop(array);
     };
-    let third = dies(&mut drops_array, || count(State::DESTROYING) > destroying + 1);
+    let third = dies_when(&mut drops_array, || {
+        count(State::DESTROYING) > destroying + 1
+    });
     Estate {
         dead: vec![first, second, third],
         judge: Box::new(move || {
             let heard = [other_end.try_recv(), other_end.try_recv()];
             if heard != [Ok(1), Err(RecvError::Eof)] || other_end.try_send(3).is_ok() {
-                return Err(Fault::Wedged(format!("the pipe of the dead one: {heard:?}")));
+                return Err(Fault::Wedged(format!(
+                    "the pipe of the dead one: {heard:?}"
+                )));
             }
             Ok(())
         }),
@@ -416,15 +520,20 @@ pub(super) fn places_come_last(dead: &[Owner]) -> Result<(), Fault> {
         heap.each_held(slot, |_| traces += 1);
         let is_its = |word: crate::heap::Word| {
             let state = word.state();
-            let has_owner = state.is_allocated() && state != State::LIVE && state != State::ATTACHED;
+            let has_owner =
+                state.is_allocated() && state != State::LIVE && state != State::ATTACHED;
             usize::from(has_owner && word.owner_slot() == slot)
         };
         heap.each_small(|_, _, word| traces += is_its(word));
         heap.each_run(|_, word| traces += is_its(word));
         let spans = heap.spans().iter().take(heap.spans_used() as usize);
-        traces += spans.map(|span| is_its(crate::heap::Word::load(&span.word))).sum::<usize>();
+        traces += spans
+            .map(|span| is_its(crate::heap::Word::load(&span.word)))
+            .sum::<usize>();
         if traces > 0 {
-            return Err(Fault::Leaked(format!("{owner:?} is gone, {traces} traces are not")));
+            return Err(Fault::Leaked(format!(
+                "{owner:?} is gone, {traces} traces are not"
+            )));
         }
     }
     Ok(())

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::super::os::{self, Pid, Signal, Waited};
 use super::super::{Fault, Killed, Scenario, Sweep};
+use super::reclaim::Reaper;
 use crate::family::{self, Owner, forked_child, reap_dead};
 use crate::heap::{Block, Heap, Presence, me};
 use crate::{HeapStats, MAX_PARTICIPANTS};
@@ -57,6 +58,9 @@ pub(super) struct Act<P, V = ()> {
     rouse: Box<dyn Fn(&P) -> bool>,
     judge: Judge<P>,
     witness: Box<dyn Fn(&P)>,
+    /// Whether a reaper of the victim is killed midway, too; and how many writes and calls such a reaper had lately.
+    reaper_dies: bool,
+    reap_events: Cell<u64>,
 }
 
 impl<P, V> Act<P, V> {
@@ -75,6 +79,8 @@ impl<P, V> Act<P, V> {
             rouse: Box::new(|_| false),
             witness: Box::new(|_| ()),
             judge: Box::new(|_, _| Ok(())),
+            reaper_dies: false,
+            reap_events: Cell::new(400),
         }
     }
 
@@ -94,6 +100,24 @@ impl<P, V> Act<P, V> {
         }
     }
 
+    /// Kills a reaper of `dead` somewhere in the middle.
+    fn kill_a_reaper(&self, dead: Owner, killed: &Killed) -> Result<(), Fault> {
+        heap().is_gone(dead);
+        let events = self.reap_events.get();
+        // The golden ratio: neighbouring points get distant events.
+        let event = killed.step.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let event = (event * (events + 1)) >> 32;
+        let (reaper, came) = Reaper::start().dies_behind(event)?;
+        if came < event {
+            self.reap_events.set(came);
+        }
+        if heap().is_gone(reaper) {
+            Ok(())
+        } else {
+            Err(Fault::Wedged("a reaper's death is not proved".into()))
+        }
+    }
+
     /// How the victim's sleep ends.
     pub(super) fn rouse(self, rouse: impl Fn(&P) -> bool + 'static) -> Self {
         Self {
@@ -110,6 +134,16 @@ impl<P, V> Act<P, V> {
     /// As `play`, for operations that walk over the heap's tables: most of the identical rounds are left out.
     pub(super) fn play_thinned(self) {
         self.play_by(|sweep| sweep.thin(true).max_steps(1_000_000));
+    }
+
+    /// Kills at one instruction of `stride` only, but after the victim a reaper, too: behind a different one of its writes and calls each time.
+    pub(super) fn play_with_dying_reapers(self, stride: u64) {
+        let twice = Self {
+            name: format!("{}, and a reaper", self.name),
+            reaper_dies: true,
+            ..self
+        };
+        twice.play_by(|sweep| sweep.thin(true).max_steps(1_000_000).shard(0, stride));
     }
 
     pub(super) fn play_by(self, adjust: impl FnOnce(Sweep) -> Sweep) {
@@ -173,6 +207,9 @@ impl<P, V> Scenario for Act<P, V> {
             .owner
             .ok_or("the victim got no place in the family")?;
         (self.witness)(&stage.props);
+        if self.reaper_dies {
+            self.kill_a_reaper(owner, killed)?;
+        }
         bury(owner)?;
         (self.judge)(stage.props, killed)?;
         balance(&stage.before)
