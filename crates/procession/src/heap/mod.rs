@@ -20,7 +20,7 @@ mod reclaim;
 mod spans;
 mod stats;
 mod units;
-mod word;
+use crate::sync::raw::word;
 
 pub(crate) use block::{Block, BlockRef, Container};
 pub(crate) use bytes::{block_bytes, block_table, inline_bytes};

@@ -38,7 +38,7 @@ const LONGEST: u64 = 5_000_000;
 
 /// States of the first reaper over which the second is killed, and in how many states each time.
 const FIRST_STATES: u64 = 16;
-const SECOND_STATES: u64 = 16;
+const SECOND_STATES: u64 = 10;
 
 /// A family of its own, an estate, and what there was before.
 struct Scene {
