@@ -12,8 +12,9 @@ use super::error::HeapError;
 use super::handle::Handle;
 use super::mapping::{Heap, the_heap};
 use super::object::{self, Hold};
-use super::word::{EPOCH, Word};
+use super::word::Word;
 use crate::atomic::{AtomicU64, Ordering};
+use crate::sync::raw::holding;
 use std::ptr::NonNull;
 
 const ENTRY: u64 = 1 << 63;
@@ -60,8 +61,9 @@ pub(crate) fn release_all(block: &Block) {
         let Some((index, _)) = decode(heap, word.load(Ordering::SeqCst)) else {
             continue;
         };
-        heap.words()[index as usize].fetch_add(EPOCH, Ordering::SeqCst);
-        word.store(0, Ordering::SeqCst);
+        holding::let_go(&heap.words()[index as usize], || {
+            word.store(0, Ordering::SeqCst);
+        });
         object::uncount_in_flight(heap, index);
         heap.free_if_unheld(index);
     }

@@ -20,7 +20,7 @@ mod reclaim;
 mod spans;
 mod stats;
 mod units;
-mod word;
+use crate::sync::raw::word;
 
 pub(crate) use block::{Block, BlockRef, Container};
 pub(crate) use bytes::{block_bytes, block_table, inline_bytes};
@@ -36,3 +36,5 @@ pub(crate) use port::{ShortWait, has_company, sleep_slice};
 pub(crate) use spans::{Local, lock_local};
 pub use stats::{HeapStats, heap_stats};
 pub(crate) use units::lock_known;
+#[cfg(test)]
+pub(crate) use word::{State, Word};

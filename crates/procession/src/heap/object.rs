@@ -15,11 +15,12 @@ use super::error::HeapError;
 use super::handle::Handle;
 use super::mapping::{Heap, me, the_heap};
 use super::spans::MAX_SMALL;
-use super::word::{EPOCH, State, Word};
+use super::word::{State, Word};
 use super::{BlockRef, Container};
 use crate::atomic::{AtomicU64, Ordering};
 use crate::family::Owner;
 use crate::kinds::{self, Kind};
+use crate::sync::raw::holding;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::ptr::NonNull;
@@ -175,7 +176,7 @@ impl Drop for Hold {
 fn check<T: Object>(heap: &Heap, handle: Handle) -> Result<(), HeapError> {
     // Our bit is set. Counting the epoch up makes whoever was about to free the object look again; whoever freed it
     // before has changed the state.
-    let word = Word(heap.words()[handle.index() as usize].fetch_add(EPOCH, Ordering::SeqCst));
+    let word = holding::come(&heap.words()[handle.index() as usize]);
     if word.state() != State::LIVE || word.generation() != handle.generation() {
         return Err(HeapError::Stale);
     }

@@ -18,7 +18,7 @@ const INLINE: usize = 4;
 #[repr(C)]
 #[derive(Debug, zerocopy::FromBytes)]
 pub(crate) struct SharedBarrier {
-    raw: RawBarrier,
+    pub(crate) raw: RawBarrier,
     parties: AtomicU32,
     spare: AtomicU32,
     /// The block of records, if they are not inline.
@@ -32,7 +32,7 @@ impl SharedBarrier {
         BlockRef::from_bits(self.block.load(Ordering::Acquire))
     }
 
-    fn records(&self) -> &[RawArrival] {
+    pub(crate) fn records(&self) -> &[RawArrival] {
         let parties = self.parties.load(Ordering::Relaxed) as usize;
         match self.block() {
             None => &self.inline[..parties.min(INLINE)],

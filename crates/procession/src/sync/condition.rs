@@ -42,7 +42,7 @@ const REENTRANT: u32 = 2;
 #[repr(C)]
 #[derive(Debug, zerocopy::FromBytes)]
 pub(crate) struct SharedCondition {
-    raw: RawCondition,
+    pub(crate) raw: RawCondition,
     /// Whose lock it is: [`OWN`], [`PLAIN`], [`REENTRANT`].
     mode: AtomicU32,
     own: RawRLock,

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 #[repr(C)]
 #[derive(Debug, zerocopy::FromBytes)]
 pub(crate) struct SharedEvent {
-    raw: RawEvent,
+    pub(crate) raw: RawEvent,
 }
 const _: () = assert!(size_of::<SharedEvent>() <= 64);
 

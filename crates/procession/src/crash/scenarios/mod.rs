@@ -9,6 +9,7 @@ mod stage;
 mod barrier;
 mod buffer;
 mod condition;
+mod estate;
 mod event;
 mod heap;
 mod lock;
