@@ -39,5 +39,6 @@ pub use builder::{ProcessBuilder, Resource, StartMethod, Stdio};
 pub use children::{ActiveChild, active_children};
 pub use current::{CurrentProcess, ParentProcess, current, parent_process};
 pub use error::{JoinError, JoinFailure, StartError};
+pub(crate) use process::Core as ProcessCore;
 pub use process::Process;
 pub(crate) use record::SharedProcess;

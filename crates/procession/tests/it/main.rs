@@ -7,6 +7,7 @@ mod condition;
 mod event;
 mod fd;
 mod forked;
+mod future;
 mod lock;
 mod process;
 mod queue;
