@@ -706,7 +706,9 @@ fn future_latency() {
     };
     for awaits in [false, true] {
         let (ours, theirs) = Pipe::with_codec::<u64, u64, Plain>().expect("pipe");
+        let mut ours = Some(ours);
         let child = fork(|| {
+            drop(ours.take());
             if !awaits {
                 return echo(&theirs);
             }
@@ -720,6 +722,7 @@ fn future_latency() {
             true
         });
         drop(theirs);
+        let ours = ours.take().expect("end");
         time(&format!("child awaits: {awaits}, we block"), &mut || {
             ours.send(1).expect("send");
             ours.recv().expect("recv");
