@@ -312,3 +312,231 @@ impl Board {
 fn address_of(spot: &dyn Spot) -> usize {
     std::ptr::from_ref(spot.word()).addr()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+    use std::task::Wake;
+
+    /// A spot with as many things to take as its word says.
+    #[derive(Debug, Default)]
+    struct Heap {
+        word: AtomicU32,
+        for_all: bool,
+        fleeting: bool,
+        withdrawn: AtomicUsize,
+    }
+
+    impl Spot for Heap {
+        fn word(&self) -> &AtomicU32 {
+            &self.word
+        }
+
+        fn announce(&self) -> u32 {
+            self.word.load(Ordering::SeqCst)
+        }
+
+        fn is_ready(&self, seen: u64) -> bool {
+            u64::from(self.announce()) > seen
+        }
+
+        fn withdraw(&self) {
+            self.withdrawn.fetch_add(1, Ordering::SeqCst);
+        }
+
+        fn is_for_all(&self) -> bool {
+            self.for_all
+        }
+
+        fn may_linger(&self) -> bool {
+            !self.fleeting
+        }
+    }
+
+    #[derive(Default)]
+    struct Count(AtomicUsize);
+
+    impl Wake for Count {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    struct Scene {
+        board: Board,
+        heap: Arc<Heap>,
+        told: Vec<Arc<Count>>,
+        places: Vec<Place>,
+    }
+
+    impl Scene {
+        fn new(heap: Heap, waiters: usize) -> Self {
+            let mut scene = Self {
+                board: Board::new(),
+                heap: Arc::new(heap),
+                told: Vec::new(),
+                places: Vec::new(),
+            };
+            for _ in 0..waiters {
+                let count = Arc::new(Count::default());
+                scene.told.push(Arc::clone(&count));
+                let place = scene.wait(None, count, 0);
+                scene.places.push(place);
+            }
+            scene
+        }
+
+        fn wait(&mut self, old: Option<Place>, count: Arc<Count>, seen: u64) -> Place {
+            let spot: Arc<dyn Spot> = Arc::clone(&self.heap) as _;
+            self.change(|board, errands| board.wait(old, &spot, (count.into(), seen), errands))
+        }
+
+        fn change<R>(&mut self, change: impl FnOnce(&mut Board, &mut Errands) -> R) -> R {
+            let mut errands = Errands::default();
+            let result = change(&mut self.board, &mut errands);
+            errands.run();
+            result
+        }
+
+        /// Something comes, and the thread is woken.
+        fn give(&mut self, count: u32) {
+            let (beds, _) = self.board.beds(0);
+            self.heap.word.fetch_add(count, Ordering::SeqCst);
+            self.change(|board, errands| board.rouse(&beds, Some(0), errands));
+        }
+
+        fn leave(&mut self, waiter: usize, took: bool) {
+            let place = self.places[waiter];
+            if took {
+                self.heap.word.fetch_sub(1, Ordering::SeqCst);
+            }
+            self.change(|board, errands| board.leave(place, took, errands));
+        }
+
+        fn told(&self) -> Vec<usize> {
+            let counts = self.told.iter();
+            counts.map(|count| count.0.load(Ordering::SeqCst)).collect()
+        }
+    }
+
+    #[test]
+    fn one_thing_wakes_one_waiter() {
+        let mut scene = Scene::new(Heap::default(), 3);
+        scene.give(1);
+        assert_eq!(scene.told(), [1, 0, 0]);
+        scene.give(1);
+        assert_eq!(scene.told(), [1, 0, 0], "the turn is out");
+        scene.leave(0, true);
+        assert_eq!(scene.told(), [1, 1, 0], "there is more");
+        scene.leave(1, true);
+        assert_eq!(scene.told(), [1, 1, 0], "there is no more");
+    }
+
+    #[test]
+    fn a_dropped_waiter_hands_its_turn_on() {
+        let mut scene = Scene::new(Heap::default(), 3);
+        scene.give(1);
+        scene.leave(0, false);
+        assert_eq!(scene.told(), [1, 1, 0]);
+        scene.leave(2, false);
+        assert_eq!(scene.told(), [1, 1, 0], "it had no turn");
+    }
+
+    #[test]
+    fn who_looked_in_vain_goes_to_the_end_of_the_line() {
+        let mut scene = Scene::new(Heap::default(), 2);
+        scene.give(1);
+        // Somebody else took it.
+        scene.heap.word.store(0, Ordering::SeqCst);
+        let (old, count) = (scene.places[0], Arc::clone(&scene.told[0]));
+        scene.places[0] = scene.wait(Some(old), count, 0);
+        scene.give(1);
+        assert_eq!(scene.told(), [1, 1]);
+    }
+
+    #[test]
+    fn a_turn_that_is_not_used_is_taken_back() {
+        let mut scene = Scene::new(Heap::default(), 2);
+        scene.give(1);
+        scene.change(|board, errands| board.look_around(0, errands));
+        assert_eq!(scene.told(), [1, 1]);
+    }
+
+    #[test]
+    fn a_change_for_all_wakes_all_whom_it_concerns() {
+        let heap = Heap {
+            for_all: true,
+            ..Heap::default()
+        };
+        let mut scene = Scene::new(heap, 2);
+        let late = Arc::new(Count::default());
+        scene.wait(None, Arc::clone(&late), 7);
+        scene.give(1);
+        assert_eq!(scene.told(), [1, 1]);
+        assert_eq!(late.0.load(Ordering::SeqCst), 0);
+    }
+
+    #[test]
+    fn what_came_before_the_registration_is_seen() {
+        let mut scene = Scene::new(Heap::default(), 0);
+        scene.heap.word.store(1, Ordering::SeqCst);
+        let count = Arc::new(Count::default());
+        scene.wait(None, Arc::clone(&count), 0);
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn spots_linger_until_they_are_rung_for_nobody_or_the_slice_ends() {
+        for ring in [true, false] {
+            let mut scene = Scene::new(Heap::default(), 1);
+            scene.leave(0, false);
+            assert!(scene.board.beds(0).1, "lingers");
+            if ring {
+                scene.give(1);
+            } else {
+                scene.change(|board, errands| board.look_around(0, errands));
+            }
+            assert!(scene.board.beds(0).0.is_empty());
+            assert_eq!(scene.heap.withdrawn.load(Ordering::SeqCst), 1);
+        }
+        let heap = Heap {
+            fleeting: true,
+            ..Heap::default()
+        };
+        let mut scene = Scene::new(heap, 1);
+        scene.leave(0, false);
+        assert!(scene.board.beds(0).0.is_empty());
+        assert_eq!(scene.heap.withdrawn.load(Ordering::SeqCst), 1);
+    }
+
+    #[test]
+    fn so_many_spots_need_several_threads() {
+        let mut board = Board::new();
+        let mut served = Vec::new();
+        for _ in 0..SPOTS_PER_LANE * 2 + 1 {
+            let spot: Arc<dyn Spot> = Arc::new(Heap::default());
+            let mut errands = Errands::default();
+            let count = Arc::new(Count::default());
+            board.wait(None, &spot, (count.into(), 0), &mut errands);
+            served.extend(errands.serve);
+        }
+        assert_eq!(served, [0, 1, 2]);
+        assert_eq!(board.beds(0).0.len(), SPOTS_PER_LANE);
+        assert_eq!(board.beds(2).0.len(), 1);
+    }
+
+    #[test]
+    fn a_forked_child_has_an_empty_board_and_touches_no_task() {
+        let mut scene = Scene::new(Heap::default(), 2);
+        scene.board.forget(true);
+        assert!(scene.board.lanes.is_empty());
+        scene.leave(0, false);
+        assert_eq!(scene.heap.withdrawn.load(Ordering::SeqCst), 0);
+        let (old, count) = (scene.places[1], Arc::new(Count::default()));
+        scene.wait(Some(old), Arc::clone(&count), 0);
+        scene.give(1);
+        assert_eq!(count.0.load(Ordering::SeqCst), 1);
+        assert_eq!(scene.told(), [0, 0]);
+    }
+}

@@ -1,15 +1,16 @@
 //! The threads that sleep for the futures of this process. See the header of `future`.
 
-use super::board::{Board, Errands};
+use super::board::{Bed, Board, Errands};
 use super::sentinel;
-use crate::atomic::Ordering;
+use crate::atomic::{AtomicU32, Ordering};
 use crate::family::patrol;
 use crate::heap::myself;
 use crate::sys::atfork;
 use crate::sys::futex::{self, Any};
 use crate::sys::signal::Blocked;
 use std::cell::RefCell;
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::time::Duration;
 
 /// First sleep before looking around; each further one is twice as long ...
@@ -20,6 +21,9 @@ const LAST_SLICE: Duration = Duration::from_millis(160);
 pub(super) const IDLE: Duration = Duration::from_millis(500);
 /// How often the words are looked at where the kernel cannot sleep on several.
 const POLL_EVERY: Duration = Duration::from_millis(1);
+
+/// Until the kernel refuses.
+static CAN_SLEEP_ON_MANY: AtomicBool = AtomicBool::new(true);
 
 static BOARD: Mutex<Board> = Mutex::new(Board::new());
 
@@ -47,52 +51,77 @@ fn start_thread(lane: usize) {
     }
 }
 
+/// What a lane's thread does until it is called, woken, or tired.
+struct Night {
+    beds: Vec<Bed>,
+    /// Some are for nobody: they are not kept for long.
+    lingers: bool,
+    call: Arc<AtomicU32>,
+    called: u32,
+}
+
+impl Night {
+    fn prepare(lane: usize) -> Option<Self> {
+        let board = board();
+        let (beds, lingers) = board.beds(lane);
+        let call = Arc::clone(&board.lanes.get(lane)?.call);
+        // Under the lock: whoever puts something on the board later calls later.
+        let called = call.load(Ordering::SeqCst);
+        Some(Self {
+            beds,
+            lingers,
+            call,
+            called,
+        })
+    }
+
+    fn sleep(&self, slice: Duration) -> Any {
+        if !CAN_SLEEP_ON_MANY.load(Ordering::Relaxed) {
+            return Any::Unsupported;
+        }
+        let mut words = vec![(&*self.call, self.called)];
+        words.extend(self.beds.iter().map(|bed| (bed.spot.word(), bed.expected)));
+        let limit = if self.lingers { FIRST_SLICE } else { slice };
+        futex::wait_any(&words, limit)
+    }
+
+    /// Sleeps until there is work; `false`: there was none for long.
+    fn wait_for_call(&self, limit: Duration) -> bool {
+        futex::wait(&self.call, self.called, limit)
+    }
+
+    fn rouse(&self, woken: Option<usize>) {
+        with_board(|board, errands| board.rouse(&self.beds, woken, errands));
+    }
+}
+
 /// A lane's thread.
 fn serve(lane: usize) {
     // Signals are for the program's own threads.
     let _blocked = Blocked::all();
     let mut slice = FIRST_SLICE;
-    let mut can_sleep_on_many = true;
-    loop {
-        let (beds, lingers, call, called) = {
-            let board = board();
-            let (beds, lingers) = board.beds(lane);
-            let Some(lane) = board.lanes.get(lane) else {
-                return;
-            };
-            let call = std::sync::Arc::clone(&lane.call);
-            let called = call.load(Ordering::SeqCst);
-            (beds, lingers, call, called)
-        };
-        if beds.is_empty() {
-            if !futex::wait(&call, called, IDLE) && retire(lane) {
+    while let Some(night) = Night::prepare(lane) {
+        if night.beds.is_empty() {
+            slice = FIRST_SLICE;
+            if !night.wait_for_call(IDLE) && retire(lane) {
                 return;
             }
-            slice = FIRST_SLICE;
             continue;
         }
-        let mut words = vec![(&*call, called)];
-        words.extend(beds.iter().map(|bed| (bed.spot.word(), bed.expected)));
-        let limit = if lingers { FIRST_SLICE } else { slice };
-        let ended = if can_sleep_on_many {
-            futex::wait_any(&words, limit)
-        } else {
-            Any::Unsupported
-        };
-        match ended {
-            Any::Woken(0) => slice = FIRST_SLICE,
+        match night.sleep(slice) {
             Any::Woken(number) => {
                 slice = FIRST_SLICE;
-                with_board(|board, errands| board.rouse(&beds, Some(number - 1), errands));
+                // Number 0 is the call.
+                night.rouse(number.checked_sub(1));
             }
-            Any::Changed => with_board(|board, errands| board.rouse(&beds, None, errands)),
+            Any::Changed => night.rouse(None),
             Any::TimedOut => {
                 slice = (slice * 2).min(LAST_SLICE);
                 look_around(lane);
             }
             Any::Unsupported => {
-                can_sleep_on_many = false;
-                futex::wait(&call, called, POLL_EVERY);
+                CAN_SLEEP_ON_MANY.store(false, Ordering::Relaxed);
+                night.wait_for_call(POLL_EVERY);
                 look_around(lane);
             }
         }
@@ -139,5 +168,72 @@ extern "C" fn in_child() {
     if let Some((mut board, mut sentinels)) = HELD.take() {
         board.forget(myself().is_some());
         sentinels.forget();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Queue, Semaphore};
+    use std::future::Future;
+    use std::pin::pin;
+    use std::task::{Context, Poll, Wake};
+
+    struct Unpark(std::thread::Thread);
+
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+
+    fn block_on<T>(future: impl Future<Output = T>) -> T {
+        let mut future = pin!(future);
+        let waker = Arc::new(Unpark(std::thread::current())).into();
+        loop {
+            match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+                Poll::Ready(result) => return result,
+                Poll::Pending => std::thread::park(),
+            }
+        }
+    }
+
+    fn ping_pong() {
+        let (there, back) = (
+            Queue::<u32>::unbounded().expect("queue"),
+            Queue::<u32>::unbounded().expect("queue"),
+        );
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                for i in 0..100 {
+                    assert_eq!(block_on(there.get_async()), Ok(i));
+                    back.put(i).expect("put");
+                }
+            });
+            for i in 0..100 {
+                there.put(i).expect("put");
+                assert_eq!(block_on(back.get_async()), Ok(i));
+            }
+        });
+    }
+
+    #[test]
+    fn works_where_the_kernel_cannot_sleep_on_several_words() {
+        CAN_SLEEP_ON_MANY.store(false, Ordering::Relaxed);
+        ping_pong();
+        CAN_SLEEP_ON_MANY.store(true, Ordering::Relaxed);
+        ping_pong();
+    }
+
+    #[test]
+    fn threads_hand_permits_to_each_other() {
+        let semaphore = Semaphore::new(1).expect("semaphore");
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| (0..200).for_each(|_| drop(block_on(semaphore.acquire_async()))));
+            }
+            (0..200).for_each(|_| drop(semaphore.acquire()));
+        });
+        assert_eq!(semaphore.value(), 1);
     }
 }
