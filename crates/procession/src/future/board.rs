@@ -321,14 +321,14 @@ mod tests {
 
     /// A spot with as many things to take as its word says.
     #[derive(Debug, Default)]
-    struct Heap {
+    struct Pile {
         word: AtomicU32,
         for_all: bool,
         fleeting: bool,
         withdrawn: AtomicUsize,
     }
 
-    impl Spot for Heap {
+    impl Spot for Pile {
         fn word(&self) -> &AtomicU32 {
             &self.word
         }
@@ -365,16 +365,16 @@ mod tests {
 
     struct Scene {
         board: Board,
-        heap: Arc<Heap>,
+        pile: Arc<Pile>,
         told: Vec<Arc<Count>>,
         places: Vec<Place>,
     }
 
     impl Scene {
-        fn new(heap: Heap, waiters: usize) -> Self {
+        fn new(pile: Pile, waiters: usize) -> Self {
             let mut scene = Self {
                 board: Board::new(),
-                heap: Arc::new(heap),
+                pile: Arc::new(pile),
                 told: Vec::new(),
                 places: Vec::new(),
             };
@@ -388,7 +388,7 @@ mod tests {
         }
 
         fn wait(&mut self, old: Option<Place>, count: Arc<Count>, seen: u64) -> Place {
-            let spot: Arc<dyn Spot> = Arc::clone(&self.heap) as _;
+            let spot: Arc<dyn Spot> = Arc::clone(&self.pile) as _;
             self.change(|board, errands| board.wait(old, &spot, (count.into(), seen), errands))
         }
 
@@ -402,14 +402,14 @@ mod tests {
         /// Something comes, and the thread is woken.
         fn give(&mut self, count: u32) {
             let (beds, _) = self.board.beds(0);
-            self.heap.word.fetch_add(count, Ordering::SeqCst);
+            self.pile.word.fetch_add(count, Ordering::SeqCst);
             self.change(|board, errands| board.rouse(&beds, Some(0), errands));
         }
 
         fn leave(&mut self, waiter: usize, took: bool) {
             let place = self.places[waiter];
             if took {
-                self.heap.word.fetch_sub(1, Ordering::SeqCst);
+                self.pile.word.fetch_sub(1, Ordering::SeqCst);
             }
             self.change(|board, errands| board.leave(place, took, errands));
         }
@@ -422,7 +422,7 @@ mod tests {
 
     #[test]
     fn one_thing_wakes_one_waiter() {
-        let mut scene = Scene::new(Heap::default(), 3);
+        let mut scene = Scene::new(Pile::default(), 3);
         scene.give(1);
         assert_eq!(scene.told(), [1, 0, 0]);
         scene.give(1);
@@ -435,7 +435,7 @@ mod tests {
 
     #[test]
     fn a_dropped_waiter_hands_its_turn_on() {
-        let mut scene = Scene::new(Heap::default(), 3);
+        let mut scene = Scene::new(Pile::default(), 3);
         scene.give(1);
         scene.leave(0, false);
         assert_eq!(scene.told(), [1, 1, 0]);
@@ -445,10 +445,10 @@ mod tests {
 
     #[test]
     fn who_looked_in_vain_goes_to_the_end_of_the_line() {
-        let mut scene = Scene::new(Heap::default(), 2);
+        let mut scene = Scene::new(Pile::default(), 2);
         scene.give(1);
         // Somebody else took it.
-        scene.heap.word.store(0, Ordering::SeqCst);
+        scene.pile.word.store(0, Ordering::SeqCst);
         let (old, count) = (scene.places[0], Arc::clone(&scene.told[0]));
         scene.places[0] = scene.wait(Some(old), count, 0);
         scene.give(1);
@@ -457,7 +457,7 @@ mod tests {
 
     #[test]
     fn a_turn_that_is_not_used_is_taken_back() {
-        let mut scene = Scene::new(Heap::default(), 2);
+        let mut scene = Scene::new(Pile::default(), 2);
         scene.give(1);
         scene.change(|board, errands| board.look_around(0, errands));
         assert_eq!(scene.told(), [1, 1]);
@@ -465,11 +465,11 @@ mod tests {
 
     #[test]
     fn a_change_for_all_wakes_all_whom_it_concerns() {
-        let heap = Heap {
+        let pile = Pile {
             for_all: true,
-            ..Heap::default()
+            ..Pile::default()
         };
-        let mut scene = Scene::new(heap, 2);
+        let mut scene = Scene::new(pile, 2);
         let late = Arc::new(Count::default());
         scene.wait(None, Arc::clone(&late), 7);
         scene.give(1);
@@ -479,8 +479,8 @@ mod tests {
 
     #[test]
     fn what_came_before_the_registration_is_seen() {
-        let mut scene = Scene::new(Heap::default(), 0);
-        scene.heap.word.store(1, Ordering::SeqCst);
+        let mut scene = Scene::new(Pile::default(), 0);
+        scene.pile.word.store(1, Ordering::SeqCst);
         let count = Arc::new(Count::default());
         scene.wait(None, Arc::clone(&count), 0);
         assert_eq!(count.0.load(Ordering::SeqCst), 1);
@@ -489,7 +489,7 @@ mod tests {
     #[test]
     fn spots_linger_until_they_are_rung_for_nobody_or_the_slice_ends() {
         for ring in [true, false] {
-            let mut scene = Scene::new(Heap::default(), 1);
+            let mut scene = Scene::new(Pile::default(), 1);
             scene.leave(0, false);
             assert!(scene.board.beds(0).1, "lingers");
             if ring {
@@ -498,16 +498,16 @@ mod tests {
                 scene.change(|board, errands| board.look_around(0, errands));
             }
             assert!(scene.board.beds(0).0.is_empty());
-            assert_eq!(scene.heap.withdrawn.load(Ordering::SeqCst), 1);
+            assert_eq!(scene.pile.withdrawn.load(Ordering::SeqCst), 1);
         }
-        let heap = Heap {
+        let pile = Pile {
             fleeting: true,
-            ..Heap::default()
+            ..Pile::default()
         };
-        let mut scene = Scene::new(heap, 1);
+        let mut scene = Scene::new(pile, 1);
         scene.leave(0, false);
         assert!(scene.board.beds(0).0.is_empty());
-        assert_eq!(scene.heap.withdrawn.load(Ordering::SeqCst), 1);
+        assert_eq!(scene.pile.withdrawn.load(Ordering::SeqCst), 1);
     }
 
     #[test]
@@ -515,7 +515,7 @@ mod tests {
         let mut board = Board::new();
         let mut served = Vec::new();
         for _ in 0..SPOTS_PER_LANE * 2 + 1 {
-            let spot: Arc<dyn Spot> = Arc::new(Heap::default());
+            let spot: Arc<dyn Spot> = Arc::new(Pile::default());
             let mut errands = Errands::default();
             let count = Arc::new(Count::default());
             board.wait(None, &spot, (count.into(), 0), &mut errands);
@@ -528,11 +528,11 @@ mod tests {
 
     #[test]
     fn a_forked_child_has_an_empty_board_and_touches_no_task() {
-        let mut scene = Scene::new(Heap::default(), 2);
+        let mut scene = Scene::new(Pile::default(), 2);
         scene.board.forget(true);
         assert!(scene.board.lanes.is_empty());
         scene.leave(0, false);
-        assert_eq!(scene.heap.withdrawn.load(Ordering::SeqCst), 0);
+        assert_eq!(scene.pile.withdrawn.load(Ordering::SeqCst), 0);
         let (old, count) = (scene.places[1], Arc::new(Count::default()));
         scene.wait(Some(old), Arc::clone(&count), 0);
         scene.give(1);

@@ -102,7 +102,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
     /// # Examples
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
-    /// let queue = procession::Queue::unbounded()?;
+    /// let queue = procession::Queue::<u32>::unbounded()?;
     /// let sender = queue.clone();
     /// std::thread::spawn(move || sender.put(7)); // or any process of the family
     /// assert_eq!(queue.get_async().await?, 7);
@@ -129,7 +129,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
     /// # Examples
     /// ```
     /// # tokio::runtime::Builder::new_current_thread().build()?.block_on(async {
-    /// let queue = procession::Queue::new(1)?;
+    /// let queue = procession::Queue::<u32>::new(1)?;
     /// let taker = queue.clone();
     /// queue.put_async(1).await?;
     /// let thread = std::thread::spawn(move || taker.get());
