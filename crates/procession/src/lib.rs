@@ -42,6 +42,12 @@
 //! What can wait comes in four forms: `get` waits, `try_get` does not, `get_timeout` waits for a [`Duration`](std::time::Duration) and `get_deadline` until an
 //! [`Instant`](std::time::Instant). A timeout of zero looks once; one beyond the clock's range waits for ever.
 //!
+//! # Awaiting
+//!
+//! What waits can also be awaited, under any runtime: [`Queue::get_async`], [`Queue::stream`], [`Connection::recv_async`], [`Lock::acquire_async`], [`Semaphore::acquire_async`],
+//! [`Event::wait_async`], [`Condition::wait_async`], [`Barrier::wait_async`], [`Process::join_async`]. However many futures wait, one thread sleeps for them all. Each says in *Cancel safety* what
+//! dropping it does.
+//!
 //! # When a process dies
 //!
 //! Of whatever, at whatever instruction: nobody waits for it for ever, and nothing that it held is lost to the others. Each item's section *Crash safety* says what exactly happens. In short:
@@ -70,6 +76,8 @@ mod channel;
 #[cfg(not(procession_loom))]
 mod error;
 #[cfg(not(procession_loom))]
+mod future;
+#[cfg(not(procession_loom))]
 mod heap;
 #[cfg(not(procession_loom))]
 mod kinds;
@@ -92,6 +100,8 @@ pub use channel::{
 pub use error::Error;
 #[cfg(not(procession_loom))]
 pub use family::{MAX_PARTICIPANTS, Owner};
+#[cfg(not(procession_loom))]
+pub use future::{ConnectionStream, QueueStream};
 #[cfg(not(procession_loom))]
 pub use heap::{Handle, HeapError, HeapStats, heap_stats};
 #[cfg(not(procession_loom))]

@@ -40,5 +40,6 @@ pub use children::{ActiveChild, active_children};
 pub use current::{CurrentProcess, ParentProcess, current, parent_process};
 pub use error::{JoinError, JoinFailure, StartError};
 pub(crate) use panic::{PanicReport, catch as catch_panic};
+pub(crate) use process::Core as ProcessCore;
 pub use process::Process;
 pub(crate) use record::SharedProcess;

@@ -127,6 +127,10 @@ pub struct BarrierWaitResult {
 }
 
 impl BarrierWaitResult {
+    pub(crate) fn new(index: u32, is_leader: bool) -> Self {
+        Self { index, is_leader }
+    }
+
     /// How many had arrived before, from 0 to `parties - 1`; unique in the round.
     ///
     /// # Examples
@@ -205,6 +209,10 @@ impl Barrier {
             debug_assert!(attached.is_ok());
         }
         Ok(Self { shared, _item: () })
+    }
+
+    pub(crate) fn machine(&self) -> (&RawBarrier, &[RawArrival]) {
+        (&self.shared.raw, self.shared.records())
     }
 
     /// Waits until all parties have come.

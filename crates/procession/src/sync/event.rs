@@ -63,6 +63,10 @@ impl Event {
         Ok(Self { shared, _item: () })
     }
 
+    pub(crate) fn raw(&self) -> &RawEvent {
+        &self.shared.raw
+    }
+
     /// Sets the flag and wakes everybody who waits.
     ///
     /// # Examples

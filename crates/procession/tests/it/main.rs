@@ -8,6 +8,7 @@ mod condition;
 mod event;
 mod fd;
 mod forked;
+mod future;
 mod lock;
 mod pool;
 mod process;
