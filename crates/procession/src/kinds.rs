@@ -61,4 +61,5 @@ kinds! {
     Producer = 16, "Producer", crate::channel::SharedProducer;
     Process = 20, "Process", crate::process::SharedProcess;
     Fd = 21, "Fd", crate::channel::SharedFd;
+    Ticket = 30, "Proxy", crate::manager::SharedTicket;
 }

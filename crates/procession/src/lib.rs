@@ -72,6 +72,8 @@ mod heap;
 #[cfg(not(procession_loom))]
 mod kinds;
 #[cfg(not(procession_loom))]
+mod manager;
+#[cfg(not(procession_loom))]
 mod process;
 #[cfg(not(procession_loom))]
 mod sys;
@@ -90,6 +92,12 @@ pub use error::Error;
 pub use family::{MAX_PARTICIPANTS, Owner};
 #[cfg(not(procession_loom))]
 pub use heap::{Handle, HeapError, HeapStats, heap_stats};
+#[cfg(not(procession_loom))]
+pub use manager::{
+    Address, AuthKey, ConnectError, CounterProxy, DictProxy, ListProxy, MAX_CLIENTS, Manager,
+    ManagerBuilder, ManagerClient, ManagerError, ManagerStartError, NamespaceProxy, Portable,
+    Proxy, QueueProxy, RemoteManager, TryPutError,
+};
 #[cfg(not(procession_loom))]
 pub use process::{
     __init_before_main, ActiveChild, CurrentProcess, JoinError, JoinFailure, ParentProcess,

@@ -101,6 +101,7 @@ pub(super) fn perform<R: Serialize>(
 ) -> i32 {
     let for_abort = record.clone();
     let abort = move |report: &panic::PanicReport| say(&for_abort, Outcome::Panicked, report);
+    panic::listen();
     match panic::catch(function, abort) {
         Ok(result) => deliver(record, &result),
         Err(report) => {

@@ -24,7 +24,7 @@ mod children;
 mod current;
 mod error;
 mod function;
-mod panic;
+pub(crate) mod panic;
 #[expect(
     clippy::module_inception,
     reason = "one home per concept: Process is in process"

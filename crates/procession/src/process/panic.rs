@@ -1,48 +1,63 @@
-//! How a panic gets from the child to its parent: message, place and backtrace are known only inside the panic hook.
+//! How a panic gets from one process to another: message, place and backtrace are known only inside the panic hook.
 //!
-//! Our hook comes before the one that was there, which still prints to standard error. It keeps panics of the function's own thread only (others are
-//! that thread's matter). Where panics abort, nothing runs after the hook: it answers itself.
+//! Our hook comes before the one that was there, which still prints to standard error. It keeps panics of threads that are inside [`catch`] only (others are
+//! those threads' matter). Where panics abort, nothing runs after the hook: it answers itself.
 
 use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::backtrace::Backtrace;
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 
 /// What is known about a panic.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub(super) struct PanicReport {
-    pub(super) message: String,
+pub(crate) struct PanicReport {
+    pub(crate) message: String,
     /// `file:line:column`; empty if not known.
-    pub(super) location: String,
-    pub(super) backtrace: String,
+    pub(crate) location: String,
+    pub(crate) backtrace: String,
 }
 
+type Abort = Box<dyn Fn(&PanicReport)>;
+
 thread_local! {
-    /// Whether this thread runs the function of the process.
-    static ACTIVE: Cell<bool> = const { Cell::new(false) };
+    /// Set while this thread runs a function whose panic is to be told: what to do where panics abort.
+    static ABORT: RefCell<Option<Abort>> = const { RefCell::new(None) };
     static LAST: RefCell<Option<PanicReport>> = const { RefCell::new(None) };
 }
 
-/// Calls `function`; what a panic says goes to `abort` first if it will end the process at once.
-pub(super) fn catch<R>(
-    function: impl FnOnce() -> R,
-    abort: impl Fn(&PanicReport) + Send + Sync + 'static,
-) -> Result<R, PanicReport> {
+/// Puts our hook before the one that is there. Once in a process that will [`catch`], and again after code that may have put in a hook of its own.
+pub(crate) fn listen() {
     let previous = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        if ACTIVE.get() {
-            let report = report(info);
-            if cfg!(panic = "abort") {
-                abort(&report);
-            }
-            LAST.set(Some(report));
-        }
+        note(info);
         previous(info);
     }));
-    ACTIVE.set(true);
+}
+
+fn note(info: &PanicHookInfo<'_>) {
+    // A thread that is just ending has no such variable any more.
+    let _ = ABORT.try_with(|abort| {
+        let abort = abort.try_borrow();
+        let Some(abort) = abort.as_deref().ok().and_then(Option::as_ref) else {
+            return;
+        };
+        let report = report(info);
+        if cfg!(panic = "abort") {
+            abort(&report);
+        }
+        LAST.set(Some(report));
+    });
+}
+
+/// Calls `function`; what a panic says goes to `abort` first if it will end the process at once.
+pub(crate) fn catch<R>(
+    function: impl FnOnce() -> R,
+    abort: impl Fn(&PanicReport) + 'static,
+) -> Result<R, PanicReport> {
+    let outer = ABORT.replace(Some(Box::new(abort)));
     let result = catch_unwind(AssertUnwindSafe(function));
-    ACTIVE.set(false);
+    ABORT.set(outer);
     result.map_err(|payload| {
         let message = text(payload.as_ref());
         // `resume_unwind` calls no hook: what is kept may be of an earlier panic, that the function caught.

@@ -8,6 +8,8 @@ mod event;
 mod fd;
 mod forked;
 mod lock;
+mod manager;
+mod manager_remote;
 mod process;
 mod queue;
 mod ready;
