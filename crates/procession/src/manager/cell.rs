@@ -93,3 +93,59 @@ impl<S> Cell<S> {
         slept.unwrap_or_else(PoisonError::into_inner).0
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_leaves_what_it_had_done() {
+        let cell = Cell::new(1);
+        let report = cell.with(|n| -> u32 {
+            *n = 2;
+            panic!("now {n}")
+        });
+        assert_eq!(report.expect_err("a panic").message, "now 2");
+        assert_eq!(cell.with(|n| *n).expect("not poisoned"), 2);
+    }
+
+    #[test]
+    fn nobody_waits_for_the_deserted() {
+        let cell = Cell::new(1);
+        let tried = cell.wait(|n| (*n == 1).then_some(*n), None, &Peer::Nobody);
+        assert!(
+            matches!(tried, Waited::Done(1)),
+            "one attempt is always made"
+        );
+        let tried = cell.wait(|_| None::<()>, None, &Peer::Nobody);
+        assert!(matches!(tried, Waited::Deserted));
+        let tried = cell.wait(|_| None::<()>, Some(Instant::now()), &Peer::Nobody);
+        assert!(matches!(tried, Waited::TimedOut));
+        let tried = cell.wait(|_| -> Option<()> { panic!("no") }, None, &Peer::Nobody);
+        assert!(matches!(tried, Waited::Panicked(report) if report.message == "no"));
+    }
+
+    #[test]
+    fn every_change_wakes_those_who_wait() {
+        use crate::channel::Pipe;
+        let (line, _other) = Pipe::with_codec().expect("pipe");
+        let peer = Peer::Line(line);
+        let cell = Cell::new(0u32);
+        std::thread::scope(|scope| {
+            let (cell, peer) = (&cell, &peer);
+            let waiter = |want: u32| {
+                scope.spawn(move || cell.wait(|n| (*n >= want).then_some(*n), None, peer))
+            };
+            let waiters = [waiter(3), waiter(1), waiter(2)];
+            for _ in 0..3 {
+                cell.with(|n| *n += 1).expect("with");
+            }
+            for waiter in waiters {
+                assert!(matches!(
+                    waiter.join().expect("thread"),
+                    Waited::Done(1..=3)
+                ));
+            }
+        });
+    }
+}

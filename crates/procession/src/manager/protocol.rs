@@ -294,3 +294,95 @@ where
 pub(super) fn itself<S: Portable>(state: S) -> S {
     state
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn errand(state: Option<State>, argument: &[u8]) -> Errand {
+        Errand {
+            request: Letter::from_bytes(argument.to_vec()),
+            start: 0,
+            state,
+            deadline: None,
+            peer: Peer::Nobody,
+            done: RefCell::new(None),
+        }
+    }
+
+    fn answer<R: DeserializeOwned>(call: &Call, errand: &Errand) -> Result<R, ManagerError> {
+        if let Err(error) = call.run(errand) {
+            let letter = Answer::not_resolved(error).to_letter(&errand.request);
+            return result(&letter).map(|result| result.expect("in time"));
+        }
+        let Some(Done::Letter(letter)) = errand.done.take() else {
+            panic!("no letter")
+        };
+        result(&letter).map(|result| result.expect("in time"))
+    }
+
+    fn text() -> State {
+        State {
+            cell: Arc::new(Cell::new("ab".to_owned())),
+            type_name: std::any::type_name::<String>(),
+        }
+    }
+
+    fn push(text: &mut String, more: String) -> usize {
+        text.push_str(&more);
+        text.len()
+    }
+
+    #[test]
+    fn a_request_is_carried_out_or_says_why_not() {
+        let call = name_use(push).expect("in this program");
+        let cd = [2, b'c', b'd'];
+        assert_eq!(answer(&call, &errand(Some(text()), &cd)), Ok(4usize));
+        let stale = answer::<usize>(&call, &errand(None, &cd));
+        assert_eq!(stale, Err(ManagerError::Stale));
+        let unread = answer::<usize>(&call, &errand(Some(text()), &[200]));
+        assert!(matches!(
+            unread,
+            Err(ManagerError::UndecodableArgument { .. })
+        ));
+        let lost = answer::<usize>(&call.mangled(1 << 40), &errand(Some(text()), &cd));
+        assert!(matches!(lost, Err(ManagerError::FunctionNotFound { .. })));
+        let number = State {
+            cell: Arc::new(Cell::new(1u8)),
+            type_name: "u8",
+        };
+        let wrong = answer::<usize>(&call, &errand(Some(number), &cd));
+        assert!(matches!(wrong, Err(ManagerError::WrongType { found, .. }) if found == "u8"));
+    }
+
+    #[test]
+    fn another_build_is_told_apart() {
+        let call = name_use(push).expect("in this program");
+        let mut bytes = postcard::to_allocvec(&call).expect("bytes");
+        // The runner's object is named by its name's hash, a varint, and its build: whose last byte this is.
+        let (name, rest) = postcard::take_from_bytes::<u64>(&bytes).expect("the name");
+        let _ = name;
+        let at = bytes.len() - rest.len() + 19;
+        bytes[at] ^= 1;
+        let other: Call = postcard::from_bytes(&bytes).expect("a call");
+        assert_ne!(other, call);
+        let refused = answer::<usize>(&other, &errand(Some(text()), &[0]));
+        assert!(
+            matches!(refused, Err(ManagerError::MismatchedBuild { .. })),
+            "{refused:?}"
+        );
+        let check = other.check().map_err(Answer::not_resolved);
+        assert!(matches!(check, Err(Answer::MismatchedBuild(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_an_order_or_an_error(bytes in vec(any::<u8>(), 0..200)) {
+            let _ = postcard::take_from_bytes::<Order>(&bytes);
+            let _ = result::<String>(&Letter::from_bytes(bytes.clone()));
+            let _ = postcard::from_bytes::<Hello>(&bytes);
+        }
+    }
+}
