@@ -36,7 +36,7 @@ pub(super) enum Hello {
 /// What a client asks for.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Order {
-    /// Builds a state: what the function makes of the argument. The answer is a [`Created`].
+    /// Builds a state: what the function makes of the argument. The answer is a `Created` (`server.rs`).
     Create { call: Call },
     /// Runs a function on a state. `patience` is for functions that wait.
     Run {
@@ -48,7 +48,7 @@ pub(super) enum Order {
     Publish { name: String, state: u64 },
     /// Forgets a name. The answer is whether there was one.
     Unpublish { name: String },
-    /// The state of that name: a [`Created`].
+    /// The state of that name: a `Created` (`server.rs`).
     Find { name: String },
     /// Whether the server has this function: it is the same build.
     Compare { call: Call },
