@@ -269,15 +269,23 @@ impl<A: Portable> ManagerBuilder<A> {
             .start_method(self.method)
             .daemon(true)
             .start()?;
-        let started = await_server(&door, &process);
+        let started =
+            await_server(&door, &process).and_then(|owner| Ok((owner, Fate::new(process.pid())?)));
         match started {
-            Ok(owner) => Ok(finish(door, process, owner)?),
-            Err(error) => {
-                let _ = process.kill();
-                Err(process.join().err().map_or(error, ManagerStartError::Ended))
-            }
+            Ok((owner, fate)) => Ok(finish(door, process, owner, fate)),
+            Err(error) => Err(give_up(&process, error)),
         }
     }
+}
+
+/// Sees to it that no server is left; why there is none.
+fn give_up(process: &Process<()>, error: ManagerStartError) -> ManagerStartError {
+    if !process.is_alive() {
+        return process.join().err().map_or(error, ManagerStartError::Ended);
+    }
+    let _ = process.kill();
+    let _ = process.join();
+    error
 }
 
 fn next_name() -> String {
@@ -285,8 +293,7 @@ fn next_name() -> String {
     format!("Manager-{}", STARTED.fetch_add(1, Ordering::Relaxed) + 1)
 }
 
-fn finish(door: Door, process: Process<()>, owner: u32) -> Result<Manager, crate::heap::HeapError> {
-    let fate = Fate::new(process.pid())?;
+fn finish(door: Door, process: Process<()>, owner: u32, fate: Fate) -> Manager {
     let reach = Reach {
         door,
         fate: fate.clone(),
@@ -294,14 +301,14 @@ fn finish(door: Door, process: Process<()>, owner: u32) -> Result<Manager, crate
     };
     let process = Arc::new(process);
     fate::watch(&process);
-    Ok(Manager {
+    Manager {
         client: ManagerClient {
             route: Route::Family(reach),
         },
         process,
         fate,
         creator: std::process::id(),
-    })
+    }
 }
 
 /// Waits until the server takes clients in; what it is as a participant.
