@@ -66,4 +66,5 @@ kinds! {
     Fd = 21, "Fd", crate::channel::SharedFd;
     Worker = 30, "worker's lanes", crate::pool::SharedWorker;
     Pool = 31, "pool's bell", crate::pool::SharedPool;
+    Ticket = 32, "Proxy", crate::manager::SharedTicket;
 }

@@ -82,6 +82,8 @@ mod heap;
 #[cfg(not(procession_loom))]
 mod kinds;
 #[cfg(not(procession_loom))]
+mod manager;
+#[cfg(not(procession_loom))]
 mod pool;
 #[cfg(not(procession_loom))]
 mod process;
@@ -105,16 +107,22 @@ pub use future::{ConnectionStream, QueueStream};
 #[cfg(not(procession_loom))]
 pub use heap::{Handle, HeapError, HeapStats, heap_stats};
 #[cfg(not(procession_loom))]
+pub use manager::{
+    Address, AuthKey, ConnectError, CounterProxy, DictProxy, ListProxy, MAX_CLIENTS, Manager,
+    ManagerBuilder, ManagerClient, ManagerError, ManagerStartError, NamespaceProxy, Proxy,
+    QueueProxy, RemoteManager, TryPutError,
+};
+#[cfg(not(procession_loom))]
 pub use pool::{
     AsCompleted, Broken, Executor, Future, Map, MapFuture, MapStream, Pool, PoolBuilder, PoolError,
-    Portable, ReturnWhen, SubmitError, TaskError, TaskFunction, TaskOptions, WorkerDied,
-    as_completed, wait_futures,
+    ReturnWhen, SubmitError, TaskError, TaskFunction, TaskOptions, WorkerDied, as_completed,
+    wait_futures,
 };
 #[cfg(not(procession_loom))]
 pub use process::{
     __init_before_main, ActiveChild, CurrentProcess, JoinError, JoinFailure, ParentProcess,
-    Process, ProcessBuilder, Resource, StartError, StartMethod, Stdio, active_children, current,
-    init, parent_process,
+    Portable, Process, ProcessBuilder, Resource, StartError, StartMethod, Stdio, active_children,
+    current, init, parent_process,
 };
 #[cfg(not(procession_loom))]
 pub use sync::{

@@ -256,6 +256,19 @@ fn pack_as<T: Serialize + ?Sized>(
     }
 }
 
+/// Serialises `value` behind whatever is in `bytes`, for somebody who does not share our memory: a shared object in it is an error.
+pub(crate) fn pack_plain<T: Serialize + ?Sized>(
+    value: &T,
+    bytes: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    let outer = PACKING.replace(None);
+    REASON.set(None);
+    let written = postcard::to_extend(value, std::mem::take(bytes));
+    PACKING.set(outer);
+    *bytes = written.map_err(|error| EncodeError::Serialize(reason(&error)))?;
+    Ok(())
+}
+
 /// A block with the objects' list, if there are any, and the payload.
 pub(crate) fn pack_block(bytes: &[u8], holds: &[Hold]) -> Result<Block, HeapError> {
     let list = if holds.is_empty() {

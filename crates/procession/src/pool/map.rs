@@ -11,10 +11,11 @@
 //! and travel in batches that the pool sizes by itself, so that a worker's death costs one item.
 
 use super::context::Context;
-use super::crew::{Crew, Portable};
+use super::crew::Crew;
 use super::error::{SubmitError, TaskError};
 use super::function::TaskFunction;
 use super::task::{Outcome, Sink, TaskOptions};
+use crate::process::Portable;
 use crate::process::{PanicReport, catch_panic};
 use crate::sync::deadline_after;
 use crate::sync::raw::Deadline;

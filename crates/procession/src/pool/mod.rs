@@ -34,7 +34,6 @@ mod threads;
 mod worker;
 
 pub use builder::PoolBuilder;
-pub use crew::Portable;
 pub use error::{Broken, PoolError, SubmitError, TaskError, WorkerDied};
 pub use executor::Executor;
 pub use function::TaskFunction;

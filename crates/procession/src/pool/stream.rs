@@ -1,9 +1,9 @@
 //! The results of a map, to be awaited.
 
-use super::crew::Portable;
 use super::error::TaskError;
 use super::function::TaskFunction;
 use super::map::Map;
+use crate::process::Portable;
 use futures_core::Stream;
 use std::fmt;
 use std::pin::Pin;

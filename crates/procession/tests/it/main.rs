@@ -10,6 +10,8 @@ mod fd;
 mod forked;
 mod future;
 mod lock;
+mod manager;
+mod manager_remote;
 mod pool;
 mod process;
 mod queue;
