@@ -26,5 +26,15 @@ mod shared_memory;
 mod value;
 mod wait;
 
+/// Waits until an object is gone: children that other tests fork meanwhile hold all that this process holds, until they end.
+fn wait_until_gone<T>(open: impl Fn() -> Result<T, procession::HeapError>) {
+    loop {
+        match open() {
+            Ok(_) => std::thread::yield_now(),
+            Err(error) => return assert_eq!(error, procession::HeapError::Stale),
+        }
+    }
+}
+
 // Tests start this binary again: it must become the child before libtest's `main`.
 procession::init_before_main!();
