@@ -13,7 +13,7 @@ use super::collect::collect_from;
 use super::dispatch::take_back;
 use super::error::{Broken, TaskError, WorkerDied};
 use super::hub::{Hub, Phase, State};
-use super::lane::Lane;
+use super::lane::{Lane, PATIENCE};
 use super::record::TaskId;
 use super::task::{Sink, Task};
 use super::worker::{self, Hook, Order};
@@ -27,6 +27,10 @@ use std::time::{Duration, Instant};
 
 /// Workers that fail to come up, one after the other, before the pool is broken.
 const TRIES: u32 = 3;
+/// Tasks that are in neither lane and not in hand for so long are lost: the worker overwrote its lanes.
+const LOST: Duration = Duration::from_secs(2);
+/// What the time between two looks counts at the most: we may have been stopped ourselves.
+const LOOK: Duration = Duration::from_millis(20);
 /// Exit codes with which a child says that it never reached `init()`, or could not join the family.
 const NO_INIT: [i32; 2] = [198, 197];
 
@@ -72,6 +76,9 @@ pub(super) struct Worker {
     pub(super) known: u32,
     /// When a result came, or when it got something to do.
     pub(super) heard: Instant,
+    /// When its tasks were looked for last, and for how long they had not been found.
+    pub(super) looked: Instant,
+    pub(super) missing: Duration,
     /// It was told to end.
     pub(super) stopping: bool,
     pub(super) verdict: Option<Verdict>,
@@ -101,6 +108,25 @@ impl Worker {
             self.heard = Instant::now();
         }
         self.assigned += 1;
+    }
+
+    /// Kills it if tasks in its name are in neither lane and not in its hand: it overwrote its lanes, and waits for what will never come.
+    fn look_for_tasks(&mut self, now: Instant) {
+        let passed = now.duration_since(self.looked).min(LOOK);
+        self.looked = now;
+        let shared = &self.lane.shared;
+        let somewhere = self.assigned == 0
+            || shared.tasks.has_items()
+            || self.lane.current().is_some()
+            || shared.results.has_items();
+        self.missing = if somewhere {
+            Duration::ZERO
+        } else {
+            self.missing + passed
+        };
+        if self.missing > LOST {
+            self.condemn("tasks in its lane are gone");
+        }
     }
 
     /// Kills it for what it wrote.
@@ -187,6 +213,8 @@ impl Hub {
             assigned: 0,
             known: 0,
             heard: Instant::now(),
+            looked: Instant::now(),
+            missing: Duration::ZERO,
             stopping: false,
             verdict: None,
             failed: None,
@@ -216,8 +244,9 @@ impl Hub {
         // Reaps it: its locks in the lanes are free afterwards.
         let status = worker.process.exit_status().unwrap_or(ExitStatus::Unknown);
         let mut state = self.state();
+        worker.lane.free_locks();
         collect_from(&mut state.table, &mut worker);
-        take_back(&mut state.table, &mut worker);
+        take_back(&mut state.table, &mut worker, PATIENCE);
         let held = state.held_by(worker.number);
         let left = worker.lane.shared.leaving.load(Ordering::SeqCst) != 0 || worker.stopping;
         tracing::debug!(worker = worker.name(), pid = worker.pid(), %status, held = held.len(), left, "worker has ended");
@@ -289,6 +318,7 @@ impl Hub {
         let mut guard = self.state();
         let state = &mut *guard;
         for worker in &mut state.workers {
+            worker.look_for_tasks(Instant::now());
             let Some((word, since)) = worker.lane.current() else {
                 continue;
             };
@@ -303,7 +333,7 @@ impl Hub {
                 continue;
             }
             // So that it begins nothing else meanwhile.
-            take_back(&mut state.table, worker);
+            take_back(&mut state.table, worker, PATIENCE);
             if worker
                 .lane
                 .current()
@@ -335,7 +365,7 @@ impl Hub {
                 .iter_mut()
                 .find(|worker| worker.number == number)
         {
-            take_back(&mut state.table, worker);
+            take_back(&mut state.table, worker, PATIENCE);
             // A result may have come while we took back.
             collect_from(&mut state.table, worker);
             let held = state
@@ -374,7 +404,7 @@ impl Hub {
         let is_its = |task: &Task| Arc::ptr_eq(&task.sink, sink);
         for worker in &mut state.workers {
             if worker.assigned > 1 {
-                take_back(&mut state.table, worker);
+                take_back(&mut state.table, worker, PATIENCE);
             }
         }
         let all = state.table.tasks.ids();
