@@ -917,6 +917,12 @@ impl Channel {
         Some(Guard { lock })
     }
 
+    /// Takes C for good.
+    #[cfg(test)]
+    pub(crate) fn keep_consumers_out(&self) {
+        std::mem::forget(self.lock(&self.consumers));
+    }
+
     /// Frees P and C, whoever has them by what their words say. For whoever is the only one left that uses the channel.
     pub(crate) fn free_locks(&self) {
         for lock in [&self.producers, &self.consumers] {

@@ -30,6 +30,8 @@ mod staff;
 mod supervisor;
 mod task;
 mod threads;
+#[cfg(test)]
+pub(crate) mod trial;
 mod worker;
 
 pub use builder::PoolBuilder;
