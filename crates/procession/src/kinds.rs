@@ -59,6 +59,7 @@ kinds! {
     SharedMemory = 14, "SharedMemory", crate::value::SharedBytes;
     ShareableList = 15, "ShareableList", crate::value::SharedList;
     Producer = 16, "Producer", crate::channel::SharedProducer;
+    Buffer = 19, "Buffer", crate::channel::SharedBuffer;
     Process = 20, "Process", crate::process::SharedProcess;
     Fd = 21, "Fd", crate::channel::SharedFd;
     Worker = 30, "worker's lanes", crate::pool::SharedWorker;

@@ -1,4 +1,4 @@
-//! Run functions in many processes that share one heap, with locks, queues, pipes, counters and buffers between them that nothing you kill can wedge or leak.
+//! Run functions in many processes, threads or coroutines at once and bring the results back: pools, futures, queues, locks, pipes and shared data that nothing you kill can wedge or leak.
 //!
 //! ```
 //! use procession::{Process, Queue};
@@ -22,6 +22,7 @@
 //!
 //! # What is there
 //!
+//! - **Pools**: [`Pool`] and [`Executor`] run tasks over workers, processes or threads, with [`Future`]s; [`Map`] for long and endless inputs.
 //! - **Processes**: [`Process`] runs a function elsewhere and tells how it ended; [`StartMethod`] says how it comes into being.
 //! - **Channels**: [`Queue`], [`JoinableQueue`], [`SimpleQueue`] for many producers and consumers; [`Pipe`] and its [`Connection`]s for two ends.
 //! - **Taking turns**: [`Lock`], [`RLock`], [`Semaphore`], [`BoundedSemaphore`], [`Condition`], [`Event`], [`Barrier`].
@@ -48,7 +49,8 @@
 //! - its locks go to those who wait, who are told ([`LockGuard::recovered`]);
 //! - its messages are either in the queue or never were; all others arrive, once and in order;
 //! - its end of a pipe closes; a barrier that it held breaks; its memory is freed;
-//! - [`Process::join`] says how it ended.
+//! - [`Process::join`] says how it ended;
+//! - of a pool's worker: exactly the task that it ran fails ([`TaskError::WorkerDied`]) or is tried again.
 //!
 //! Permits of a [`Semaphore`] and unfinished items of a [`JoinableQueue`] stay as they are, because nobody can know whether they should not. A [`Queue`] does not know who might
 //! still put something, unless its producers hold a [`Producer`]: then it closes when the last one is gone.

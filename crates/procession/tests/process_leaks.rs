@@ -1,6 +1,6 @@
 //! What processes leave behind: nothing. Counts bytes of the whole family and descriptors of the whole process, so it runs alone, and without
 //! libtest's threads.
-use procession::{JoinFailure, Process, Queue, StartMethod, active_children, heap_stats};
+use procession::{Buffer, JoinFailure, Process, Queue, StartMethod, active_children, heap_stats};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::time::{Duration, Instant};
@@ -24,6 +24,46 @@ where
         .start_method(method)
         .start()
         .expect("start")
+}
+
+type Picture = (String, Vec<Buffer>, Option<Buffer>);
+
+fn picture() -> Picture {
+    let plane = |byte| {
+        let mut plane = Buffer::new(100_000).expect("buffer");
+        plane.fill(byte);
+        plane
+    };
+    (
+        "picture".to_owned(),
+        vec![plane(1), plane(2)],
+        Some(plane(3)),
+    )
+}
+
+/// Messages with buffers in them that come to nothing.
+fn no_buffer_is_left() {
+    let round = || {
+        let queue = Queue::<Picture>::unbounded().expect("queue");
+        queue.put(picture()).expect("put");
+        drop(queue.get());
+        let dropped = Queue::<Picture>::unbounded().expect("queue");
+        dropped.put(picture()).expect("put");
+        let result = start(StartMethod::Spawn, |()| picture(), ());
+        drop(result.join());
+        let unread = start(StartMethod::Spawn, |()| picture(), ());
+        while unread.is_alive() {
+            std::thread::yield_now();
+        }
+    };
+    round();
+    let live = || {
+        let stats = heap_stats();
+        (stats.live_bytes, stats.objects, stats.blocks)
+    };
+    let before = live();
+    round();
+    assert_eq!(live(), before);
 }
 
 fn descriptors() -> usize {
@@ -124,6 +164,7 @@ fn main() {
     forgotten_children_are_reaped();
     strangers_forks_use_up_no_places();
     nothing_is_left();
+    no_buffer_is_left();
     killed_at_any_moment_nothing_is_left();
     println!("ok");
 }

@@ -2,8 +2,11 @@
 //!
 //! A codec is a type parameter of the typed ends: [`Serde`] for any serde type, [`Plain`] for plain old data (the bytes themselves),
 //! [`Raw`] for [`Buffer`]s, which move without a copy.
+//!
+//! Inside other values buffers travel in an object of their own (`buffer.rs`). How they get into it and out of it is the business of whoever packs and
+//! unpacks: [`pack`] copies, [`pack_consuming`] moves; [`unpack`] moves, [`unpack_keeping`] copies.
 
-use super::buffer::Buffer;
+use super::buffer::{Buffer, HandOver};
 use super::core::{Delivery, INLINE_MAX, Parcel, Sink};
 use crate::heap::{Block, HeapError, Hold, MAX_HANDLES, envelope_count, fill_envelope, list_len};
 use sealed::Content;
@@ -132,6 +135,9 @@ pub(crate) mod sealed {
 }
 
 /// Any type that serde can handle, as postcard. Handles of shared objects inside the value travel with it.
+///
+/// postcard copies a `Vec<u8>` byte by byte, on both sides; many bytes rather go into a [`Buffer`], which may be anywhere inside the value: one `memcpy`
+/// when it is sent, none when it is received.
 #[derive(Clone, Copy, Debug)]
 pub struct Serde;
 
@@ -143,10 +149,19 @@ pub struct Plain;
 #[derive(Clone, Copy, Debug)]
 pub struct Raw;
 
+/// The message that is being packed on a thread.
+struct Packing {
+    /// Objects met so far.
+    holds: Vec<Hold>,
+    /// The value is dropped afterwards.
+    consumed: bool,
+}
+
 thread_local! {
     static SCRATCH: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-    /// Objects met while a message is being packed.
-    static PACKING: RefCell<Option<Vec<Hold>>> = const { RefCell::new(None) };
+    static PACKING: RefCell<Option<Packing>> = const { RefCell::new(None) };
+    /// Whether the message being unpacked is to stay what it is.
+    static KEEPING: Cell<bool> = const { Cell::new(false) };
     /// What a handle said about why it cannot travel: postcard does not keep the text of an error.
     static REASON: Cell<Option<String>> = const { Cell::new(None) };
 }
@@ -179,12 +194,17 @@ fn with_scratch<R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
 /// Notes that the message being packed on this thread carries an object. `false`: none is being packed.
 pub(crate) fn pack_hold(hold: impl FnOnce() -> Hold) -> bool {
     PACKING.with(|packing| match packing.borrow_mut().as_mut() {
-        Some(holds) => {
-            holds.push(hold());
+        Some(packing) => {
+            packing.holds.push(hold());
             true
         }
         None => false,
     })
+}
+
+/// Whether the value being packed on this thread is dropped afterwards. `None`: none is being packed.
+pub(crate) fn packing_consumes() -> Option<bool> {
+    PACKING.with_borrow(|packing| packing.as_ref().map(|packing| packing.consumed))
 }
 
 /// Serialises `value` behind whatever is in `bytes`, collecting the objects in it.
@@ -192,11 +212,41 @@ pub(crate) fn pack<T: Serialize + ?Sized>(
     value: &T,
     bytes: &mut Vec<u8>,
 ) -> Result<Vec<Hold>, EncodeError> {
+    pack_as(value, bytes, false)
+}
+
+/// As [`pack`], and drops the value, whose buffers go into the message as they are, not copied. The value is gone if it fails, too.
+pub(crate) fn pack_consuming<T: Serialize>(
+    value: T,
+    bytes: &mut Vec<u8>,
+) -> Result<Vec<Hold>, EncodeError> {
+    let hand_over = HandOver::begin();
+    let packed = pack_as(&value, bytes, true);
+    // Now, not while it is being packed: whoever drops a buffer shows that nobody looks at its bytes any more.
+    drop(value);
+    let complete = hand_over.end();
+    let holds = packed?;
+    if complete {
+        Ok(holds)
+    } else {
+        let reason = "a buffer in it outlives the value (in an `Arc` that is held elsewhere?), so it cannot be given away";
+        Err(EncodeError::Serialize(reason.to_owned()))
+    }
+}
+
+fn pack_as<T: Serialize + ?Sized>(
+    value: &T,
+    bytes: &mut Vec<u8>,
+    consumed: bool,
+) -> Result<Vec<Hold>, EncodeError> {
     // A value that sends another message while it is being serialised must not mix the two.
-    let outer = PACKING.replace(Some(Vec::new()));
+    let holds = Vec::new();
+    let outer = PACKING.replace(Some(Packing { holds, consumed }));
     REASON.set(None);
     let written = postcard::to_extend(value, std::mem::take(bytes));
-    let holds = PACKING.replace(outer).unwrap_or_default();
+    let holds = PACKING
+        .replace(outer)
+        .map_or_else(Vec::new, |packing| packing.holds);
     *bytes = written.map_err(|error| EncodeError::Serialize(reason(&error)))?;
     if holds.len() > MAX_HANDLES {
         Err(EncodeError::TooManyHandles(holds.len()))
@@ -217,6 +267,9 @@ pub(crate) fn pack_block(bytes: &[u8], holds: &[Hold]) -> Result<Block, HeapErro
     if !holds.is_empty() {
         let handles: Vec<_> = holds.iter().map(Hold::handle).collect();
         fill_envelope(&block, &handles);
+        for hold in holds {
+            hold.also_in(block.reference());
+        }
     }
     Ok(block)
 }
@@ -236,9 +289,28 @@ pub(crate) fn block_payload(block: &Block, len: u64, envelope: bool) -> Result<&
         .ok_or(HeapError::Corrupt("a message is longer than its block"))
 }
 
+/// The value in the bytes. Buffers are taken out of the message: nobody can unpack it again.
 pub(crate) fn unpack<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    unpack_as(bytes, false)
+}
+
+/// As [`unpack`], but buffers are copied, so that the message can be unpacked once more, for example if we die of it.
+pub(crate) fn unpack_keeping<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    unpack_as(bytes, true)
+}
+
+/// Whether what is being unpacked on this thread is to stay in its message.
+pub(super) fn unpacking_keeps() -> bool {
+    KEEPING.get()
+}
+
+fn unpack_as<T: DeserializeOwned>(bytes: &[u8], keep: bool) -> Result<T, DecodeError> {
+    // A value may receive another message while it is being deserialised.
+    let outer = KEEPING.replace(keep);
     REASON.set(None);
-    postcard::from_bytes(bytes).map_err(|error| undecodable::<T>(bytes.len(), reason(&error)))
+    let read = postcard::from_bytes(bytes);
+    KEEPING.set(outer);
+    read.map_err(|error| undecodable::<T>(bytes.len(), reason(&error)))
 }
 
 fn undecodable<T>(len: usize, reason: String) -> DecodeError {

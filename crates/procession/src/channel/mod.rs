@@ -26,8 +26,12 @@ pub(crate) use self::core::{
 };
 pub use batch::{GetManyError, PutManyError};
 pub use buffer::Buffer;
+pub(crate) use buffer::SharedBuffer;
+pub(crate) use codec::unpack_keeping;
 pub use codec::{Codec, DecodeError, EncodeError, Plain, Raw, Serde};
-pub(crate) use codec::{block_payload, explain, pack, pack_block, pack_hold, unpack};
+pub(crate) use codec::{
+    block_payload, explain, pack, pack_block, pack_consuming, pack_hold, unpack,
+};
 pub use connection::{Connection, Pipe, RecvError, SendError};
 pub(crate) use connection::{SharedEnd, SharedPipe};
 pub use descriptor::Fd;

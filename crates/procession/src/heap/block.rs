@@ -160,9 +160,13 @@ impl Block {
         self.capacity
     }
 
+    pub(crate) fn reference(&self) -> BlockRef {
+        self.reference
+    }
+
     /// Whether it is not a copy of the block of a process that we were forked from.
     #[inline]
-    fn is_ours(&self) -> bool {
+    pub(crate) fn is_ours(&self) -> bool {
         myself() == Some(self.owner)
     }
 
@@ -355,7 +359,8 @@ pub(crate) fn word_at(heap: &Heap, reference: BlockRef) -> Result<&'static Atomi
         .ok_or(HeapError::Corrupt("block reference out of range"))
 }
 
-fn link_at(heap: &Heap, reference: BlockRef) -> Result<&'static AtomicU64, HeapError> {
+/// The link word of it; checked.
+pub(crate) fn link_at(heap: &Heap, reference: BlockRef) -> Result<&'static AtomicU64, HeapError> {
     let table = if reference.is_unit() {
         heap.unit_links()
     } else {

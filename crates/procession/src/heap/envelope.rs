@@ -7,13 +7,14 @@
 //! written and lowered after it is gone, so a death can leave it too high, never too low; too high costs a search through the envelopes ([`find`]) when the last
 //! holder goes, nothing more.
 
-use super::block::{Block, ENVELOPE};
+use super::block::{Block, BlockRef, ENVELOPE, link_at, word_at};
 use super::error::HeapError;
 use super::handle::Handle;
 use super::mapping::{Heap, the_heap};
 use super::object;
 use super::word::{EPOCH, Word};
 use crate::atomic::{AtomicU64, Ordering};
+use std::ptr::NonNull;
 
 const ENTRY: u64 = 1 << 63;
 /// Most handles in one message.
@@ -55,14 +56,28 @@ pub(crate) fn release_all(block: &Block) {
     }
 }
 
+impl Heap {
+    /// Whether this block is an allocated envelope that lists the object.
+    pub(crate) fn lists(&'static self, block: BlockRef, index: u32, generation: u32) -> bool {
+        let (Ok(at), Ok(link)) = (word_at(self, block), link_at(self, block)) else {
+            return false;
+        };
+        let peeked = Block::peek(block).ok();
+        let place = peeked.filter(|_| is_envelope(Word::load(at), link));
+        place.is_some_and(|place| names(self, place, index, generation))
+    }
+}
+
+fn names(heap: &'static Heap, place: (NonNull<u8>, usize), index: u32, generation: u32) -> bool {
+    list(heap.atomics_at(place.0, place.1))
+        .iter()
+        .any(|word| decode(heap, word.load(Ordering::SeqCst)) == Some((index, generation)))
+}
+
 /// Whether any allocated envelope lists the object.
 pub(crate) fn find(heap: &'static Heap, index: u32, generation: u32) -> bool {
     let mut found = false;
-    let lists_it = |data, size| {
-        list(heap.atomics_at(data, size))
-            .iter()
-            .any(|word| decode(heap, word.load(Ordering::SeqCst)) == Some((index, generation)))
-    };
+    let lists_it = |data, size| names(heap, (data, size), index, generation);
     heap.each_small(|block, size, word| {
         if !found && is_envelope(word, &heap.links()[block as usize]) {
             found = lists_it(heap.granule(block), size);

@@ -15,7 +15,7 @@
 use super::layout::SUMMARY_GRANULES;
 use super::mapping::{Heap, me};
 use super::word::{EPOCH, State, Word};
-use super::{envelope, object};
+use super::{BlockRef, envelope, object};
 use crate::atomic::{AtomicU32, Ordering};
 
 /// From here on a count is a mark: a thread of this process, or of one that it was forked from, is setting or clearing the shared bit.
@@ -74,6 +74,12 @@ impl Heap {
     /// Drops one handle of this process; frees the object if nobody is left.
     #[inline]
     pub(crate) fn unhold(&'static self, index: u32) {
+        self.unhold_listed(index, None);
+    }
+
+    /// As [`Heap::unhold`], with an envelope that may list the object: looked at first.
+    #[inline]
+    pub(crate) fn unhold_listed(&'static self, index: u32, envelope: Option<BlockRef>) {
         let count = &self.counts()[index as usize];
         let mut seen = count.load(Ordering::Relaxed);
         loop {
@@ -96,7 +102,7 @@ impl Heap {
             self.words()[index as usize].fetch_add(EPOCH, Ordering::SeqCst);
             self.clear_bit(me().slot(), index);
             count.store(0, Ordering::Release);
-            self.free_if_unheld(index);
+            self.free_unless(index, envelope);
         }
     }
 
@@ -107,13 +113,21 @@ impl Heap {
 
     /// Frees a live object that no participant and no message in flight holds.
     pub(crate) fn free_if_unheld(&'static self, index: u32) {
+        self.free_unless(index, None);
+    }
+
+    fn free_unless(&'static self, index: u32, listed_in: Option<BlockRef>) {
         let at = &self.words()[index as usize];
         loop {
             let word = Word::load(at);
             if word.state() != State::LIVE || self.is_held(index) {
                 return;
             }
-            if object::in_flight(self, index) && envelope::find(self, index, word.generation()) {
+            let generation = word.generation();
+            let is_in = |block| self.lists(block, index, generation);
+            if object::in_flight(self, index)
+                && (listed_in.is_some_and(is_in) || envelope::find(self, index, generation))
+            {
                 return;
             }
             if word

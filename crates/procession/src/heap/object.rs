@@ -17,7 +17,7 @@ use super::mapping::{Heap, me, the_heap};
 use super::spans::MAX_SMALL;
 use super::word::{EPOCH, State, Word};
 use super::{BlockRef, Container};
-use crate::atomic::Ordering;
+use crate::atomic::{AtomicU64, Ordering};
 use crate::family::Owner;
 use crate::kinds::{self, Kind};
 use std::marker::PhantomData;
@@ -123,6 +123,7 @@ impl<T: Object> Shared<T> {
         the_heap().hold(self.index);
         Hold {
             handle: self.handle(),
+            envelope: AtomicU64::new(0),
         }
     }
 
@@ -139,6 +140,8 @@ impl<T: Object> Shared<T> {
 #[derive(Debug)]
 pub(crate) struct Hold {
     handle: Handle,
+    /// The envelope that lists the object, too; 0: none that we know.
+    envelope: AtomicU64,
 }
 
 impl Hold {
@@ -151,13 +154,20 @@ impl Hold {
         the_heap().hold(self.handle.index());
         Self {
             handle: self.handle,
+            envelope: AtomicU64::new(0),
         }
+    }
+
+    /// Notes that the envelope lists the object. If ours is the last hold in a process, that spares a search through all envelopes.
+    pub(crate) fn also_in(&self, envelope: BlockRef) {
+        self.envelope.store(envelope.to_bits(), Ordering::Relaxed);
     }
 }
 
 impl Drop for Hold {
     fn drop(&mut self) {
-        the_heap().unhold(self.handle.index());
+        let envelope = BlockRef::from_bits(self.envelope.load(Ordering::Relaxed));
+        the_heap().unhold_listed(self.handle.index(), envelope);
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::record::{HEAD, KEEP, Packed, Tag, TaskHead};
 use super::worker::last_words;
-use crate::channel::{Delivery, pack, unpack};
+use crate::channel::{Delivery, pack, pack_consuming, unpack, unpack_keeping};
 use crate::process::{PanicReport, catch_panic};
 use crate::sys::call::Resolved;
 use serde::Serialize;
@@ -74,8 +74,13 @@ impl Context {
     /// What follows the header, decoded.
     pub(super) fn read<T: DeserializeOwned>(&self) -> Result<T, String> {
         let read = self.with_record(|record| {
-            let _keeps = TaskHead::read(record).is_some_and(|head| head.flags & KEEP != 0);
-            unpack(record.get(HEAD..).unwrap_or_default())
+            let keeps = TaskHead::read(record).is_some_and(|head| head.flags & KEEP != 0);
+            let arguments = record.get(HEAD..).unwrap_or_default();
+            if keeps {
+                unpack_keeping(arguments)
+            } else {
+                unpack(arguments)
+            }
         })?;
         read.map_err(|error| error.to_string())
     }
@@ -107,15 +112,16 @@ impl Context {
         // The space is free for tasks within the task; a block with handles goes when its arguments are held themselves.
         *self.block.borrow_mut() = None;
         match catch_panic(|| function(arguments), last_words) {
-            Ok(result) => self.deliver(&result) as i32,
-            Err(report) => self.report(&report) as i32,
+            Ok(result) => self.deliver(result) as i32,
+            Err(report) => self.report(report) as i32,
         }
     }
 
-    fn deliver(&self, result: &impl Serialize) -> Tag {
+    /// Packs the result, which is dropped: buffers in it move.
+    fn deliver(&self, result: impl Serialize) -> Tag {
         let mut answer = self.answer.borrow_mut();
         let Packed { bytes, holds } = &mut *answer;
-        match pack(result, bytes) {
+        match pack_consuming(result, bytes) {
             Ok(new) => {
                 *holds = new;
                 Tag::Returned
@@ -127,7 +133,7 @@ impl Context {
         }
     }
 
-    fn report(&self, report: &PanicReport) -> Tag {
+    fn report(&self, report: PanicReport) -> Tag {
         match self.deliver(report) {
             Tag::Returned => Tag::Panicked,
             tag => tag,

@@ -62,7 +62,7 @@ impl Crew {
         match self {
             Self::Processes(hub) => {
                 let number = hub.function(run_call::<F>, function)?;
-                let packed = Packed::new(&arguments)?;
+                let packed = Packed::consuming(arguments)?;
                 hub.submit(number, packed, way.options, way.sink, way.index)
             }
             Self::Threads(threads) => {
@@ -96,9 +96,12 @@ impl Crew {
             return Ok(0);
         };
         let number = hub.function(run_call::<F>, function)?;
-        let packed: Result<Vec<_>, _> = arguments.iter().map(Packed::new).collect();
-        let packed = packed?;
-        let bytes = packed.iter().map(|packed| packed.bytes.len()).sum();
+        let packed: Vec<_> = arguments.into_iter().map(Packed::consuming).collect();
+        let bytes = packed
+            .iter()
+            .flatten()
+            .map(|packed| packed.bytes.len())
+            .sum();
         hub.submit_all(number, packed.into_iter(), options, sink, index)?;
         Ok(bytes)
     }
@@ -120,7 +123,7 @@ impl Crew {
 
     pub(super) fn is_running(&self, id: TaskId) -> bool {
         match self {
-            Self::Processes(hub) => hub.is_running(id),
+            Self::Processes(hub) => hub.is_ours() && hub.is_running(id),
             Self::Threads(threads) => threads.is_running(id),
         }
     }
@@ -225,7 +228,7 @@ impl Crew {
         match self {
             Self::Processes(hub) => {
                 let number = hub.function(run_chunk::<F>, function)?;
-                let packed = Packed::new(&items)?;
+                let packed = Packed::consuming(items)?;
                 let bytes = packed.bytes.len();
                 hub.submit(number, packed, way.options, way.sink, way.index)?;
                 Ok(bytes)

@@ -21,6 +21,7 @@ use super::sizing::Admission;
 use super::staff::{Settings, Worker};
 use super::supervisor::Alarm;
 use super::task::{Job, Outcome, Sink, Task, TaskOptions, Tasks};
+use crate::channel::EncodeError;
 use crate::family::Waiter;
 use crate::heap::{HeapError, ShortWait};
 use crate::sync::raw::{ALL, Deadline, Port, Slept};
@@ -28,6 +29,7 @@ use crate::sys::call::{Call, FunctionPointer, Runner};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// How far the life of a pool has come.
 #[derive(Clone, Debug)]
@@ -57,6 +59,8 @@ pub(super) struct State {
     pub(super) starting: usize,
     /// Workers ever started; the number of the next one.
     pub(super) hired: u64,
+    /// When a worker could not be started, until one could.
+    pub(super) refused: Option<Instant>,
     pub(super) memory: Admission,
 }
 
@@ -105,6 +109,7 @@ impl Hub {
             workers: Vec::new(),
             starting: 0,
             hired: 0,
+            refused: None,
             memory: Admission::new(settings.memory_reserve),
         };
         Self {
@@ -191,20 +196,30 @@ impl Hub {
         Ok(id)
     }
 
-    /// Submits many tasks of one sink, numbered from `index` on.
+    /// Submits many tasks of one sink, numbered from `index` on. Those that could not be packed have their outcome at once.
     pub(super) fn submit_all(
         &self,
         function: u32,
-        packed: impl Iterator<Item = Packed>,
+        packed: impl Iterator<Item = Result<Packed, EncodeError>>,
         options: Option<&TaskOptions>,
         sink: &Arc<dyn Sink>,
-        mut index: usize,
+        index: usize,
     ) -> Result<(), SubmitError> {
         let mut state = self.state();
         state.phase.admits()?;
-        for packed in packed {
+        for (index, packed) in (index..).zip(packed) {
+            let sink = Arc::clone(sink);
+            let packed = match packed {
+                Ok(packed) => packed,
+                Err(error) => {
+                    self.outstanding.fetch_add(1, Ordering::SeqCst);
+                    let refusal = Err(SubmitError::Encode(error).into());
+                    state.table.done.push((sink, index, refusal));
+                    continue;
+                }
+            };
             let task = Task {
-                sink: Arc::clone(sink),
+                sink,
                 index,
                 function,
                 job: Job::Packed(packed),
@@ -213,7 +228,6 @@ impl Hub {
                 failures: 0,
             };
             self.enter(&mut state, task);
-            index += 1;
         }
         self.dispatch(&mut state);
         self.release(state);

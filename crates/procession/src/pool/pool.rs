@@ -175,8 +175,8 @@ impl Pool {
     /// fn main() -> Result<(), Box<dyn std::error::Error>> {
     ///     procession::init();
     ///     let pool = procession::Pool::new(2)?;
-    ///     assert_eq!(pool.map(|word: &str| word.len(), [])?, [0usize; 0]);
-    ///     assert_eq!(pool.map(|word: String| word.len(), ["a".to_owned(), "bc".to_owned()])?, [1, 2]);
+    ///     let words = ["a", "bc"].map(str::to_owned);
+    ///     assert_eq!(pool.map(|word: String| word.len(), words)?, [1, 2]);
     ///     Ok(())
     /// }
     /// ```

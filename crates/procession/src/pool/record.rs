@@ -10,7 +10,7 @@
 //! wrote is input: a header that makes no sense is `None` here, and the worker that sent it is replaced.
 
 use super::error::TaskError;
-use crate::channel::{EncodeError, pack, unpack as unpack_keeping};
+use crate::channel::{EncodeError, pack, pack_consuming, unpack_keeping};
 use crate::heap::Hold;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -153,9 +153,20 @@ pub(super) struct Packed {
 impl Packed {
     /// Packs arguments behind an empty header.
     pub(super) fn new(arguments: &impl Serialize) -> Result<Self, EncodeError> {
+        Self::with(|bytes| pack(arguments, bytes))
+    }
+
+    /// The same, of arguments that nobody needs any more: buffers in them move.
+    pub(super) fn consuming(arguments: impl Serialize) -> Result<Self, EncodeError> {
+        Self::with(|bytes| pack_consuming(arguments, bytes))
+    }
+
+    fn with(
+        pack: impl FnOnce(&mut Vec<u8>) -> Result<Vec<Hold>, EncodeError>,
+    ) -> Result<Self, EncodeError> {
         let mut bytes = Vec::with_capacity(HEAD + 16);
         bytes.extend_from_slice(&[0; HEAD]);
-        let holds = pack(arguments, &mut bytes)?;
+        let holds = pack(&mut bytes)?;
         Ok(Self { bytes, holds })
     }
 

@@ -31,6 +31,8 @@ const TRIES: u32 = 3;
 const LOST: Duration = Duration::from_secs(2);
 /// What the time between two looks counts at the most: we may have been stopped ourselves.
 const LOOK: Duration = Duration::from_millis(20);
+/// A worker that could not be started is tried again after so long.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// Exit codes with which a child says that it never reached `init()`, or could not join the family.
 const NO_INIT: [i32; 2] = [198, 197];
 
@@ -160,7 +162,8 @@ impl Hub {
         let worker = self.start(number);
         let mut state = self.state();
         state.starting -= 1;
-        let mut worker = worker?;
+        let mut worker = worker.inspect_err(|_| state.refused = Some(Instant::now()))?;
+        state.refused = None;
         if matches!(state.phase, Phase::Terminated | Phase::Broken(_)) {
             worker.kill(Verdict::Dismissed);
         }
@@ -264,6 +267,12 @@ impl Hub {
             self.break_down(broken);
         }
         self.announce();
+    }
+
+    /// Whether it is time to try again to start a worker that could not be started.
+    pub(super) fn is_short(&self) -> bool {
+        let refused = self.state().refused;
+        refused.is_some_and(|then| then.elapsed() > TRY_AGAIN)
     }
 
     /// Starts workers until there are as many as there should be.

@@ -3,7 +3,7 @@
 use super::record::{self, Outcome, Payload, SharedProcess};
 use super::setup::Setup;
 use super::{PanicReport, catch_panic};
-use crate::channel::{EncodeError, pack, unpack};
+use crate::channel::{EncodeError, pack, pack_consuming, unpack};
 use crate::family::Owner;
 use crate::heap::{HeapError, Shared};
 use crate::sys::call::Call;
@@ -102,7 +102,7 @@ pub(super) fn perform<R: Serialize>(
     let for_abort = record.clone();
     let abort = move |report: &PanicReport| say(&for_abort, Outcome::Panicked, report);
     match catch_panic(function, abort) {
-        Ok(result) => deliver(record, &result),
+        Ok(result) => deliver(record, result),
         Err(report) => {
             say(record, Outcome::Panicked, &report);
             PANIC_CODE
@@ -110,9 +110,9 @@ pub(super) fn perform<R: Serialize>(
     }
 }
 
-fn deliver<R: Serialize>(record: &Shared<SharedProcess>, result: &R) -> i32 {
+fn deliver<R: Serialize>(record: &Shared<SharedProcess>, result: R) -> i32 {
     let mut bytes = Vec::new();
-    let packed = pack(result, &mut bytes);
+    let packed = pack_consuming(result, &mut bytes);
     let sent = packed.and_then(|holds| {
         record::answer(record, Outcome::Returned, &bytes, &holds).map_err(EncodeError::Heap)
     });
@@ -144,7 +144,7 @@ fn say(record: &Shared<SharedProcess>, outcome: Outcome, what: &impl Serialize) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::channel::unpack;
+    use crate::channel::{Buffer, unpack};
 
     fn triple(x: u32) -> u32 {
         3 * x
@@ -196,6 +196,21 @@ mod tests {
             (code, outcome),
             (FAILURE_CODE, Outcome::UndecodableArguments)
         );
+    }
+
+    #[test]
+    fn a_buffer_in_the_result_is_not_copied() {
+        let record = record::create(&[], &[]).expect("record");
+        let buffer = Buffer::from_slice(&[7; 100_000]).expect("buffer");
+        let place = buffer.as_ptr();
+        assert_eq!(perform(&record, move || (1, vec![buffer])), 0);
+        let (outcome, payload) = record::take_answer(&record).expect("an answer");
+        assert_eq!(outcome, Outcome::Returned);
+        let payload = payload.expect("a payload");
+        let (one, buffers): (i32, Vec<Buffer>) =
+            unpack(payload.bytes().expect("bytes")).expect("result");
+        assert_eq!((one, &buffers[0][..]), (1, &[7; 100_000][..]));
+        assert_eq!(buffers[0].as_ptr(), place);
     }
 
     #[test]

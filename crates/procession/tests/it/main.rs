@@ -3,6 +3,7 @@
 mod array;
 mod barrier;
 mod batch;
+mod buffer;
 mod condition;
 mod crash_pool;
 mod event;

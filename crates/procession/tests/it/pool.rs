@@ -431,3 +431,72 @@ fn higher_priority_goes_first() {
         assert_eq!(order, [7, 3, 0, 0, -1]);
     }
 }
+
+fn count_zeros(buffer: procession::Buffer) -> (usize, procession::Buffer) {
+    (buffer.iter().filter(|byte| **byte == 0).count(), buffer)
+}
+
+/// Reads the buffer, and dies the first time.
+fn read_at_second_try((buffer, tries): (procession::Buffer, Queue<u32>)) -> usize {
+    tries.put(1).expect("put");
+    if tries.len() < 2 {
+        std::process::abort();
+    }
+    buffer.len()
+}
+
+#[test]
+fn buffers_go_there_and_back() {
+    let pool = Pool::new(2).expect("pool");
+    let buffers = (0..8).map(|_| procession::Buffer::zeroed(1 << 20).expect("buffer"));
+    let back = pool.map(count_zeros, buffers).expect("map");
+    assert!(
+        back.iter()
+            .all(|(zeros, buffer)| *zeros == 1 << 20 && buffer.len() == 1 << 20)
+    );
+    let (buffer, tries) = (
+        procession::Buffer::zeroed(1000).expect("buffer"),
+        Queue::unbounded().expect("queue"),
+    );
+    let options = TaskOptions::new().retries(1);
+    let future = pool
+        .apply_with(options, read_at_second_try, (buffer, tries))
+        .expect("submit");
+    assert_eq!(future.result(), Ok(1000));
+}
+
+/// Cannot be sent if it is 3.
+#[derive(Debug, serde::Deserialize)]
+struct Picky(u32);
+
+impl serde::Serialize for Picky {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0 == 3 {
+            return Err(serde::ser::Error::custom("three cannot be sent"));
+        }
+        serializer.serialize_u32(self.0)
+    }
+}
+
+#[test]
+fn what_cannot_be_sent_is_an_error_of_its_item() {
+    let pool = Pool::new(2).expect("pool");
+    let results: Vec<_> = pool
+        .imap(|picky: Picky| picky.0, (0..6).map(Picky))
+        .collect();
+    let values: Vec<_> = results
+        .iter()
+        .filter_map(|result| result.as_ref().ok())
+        .collect();
+    assert_eq!(values, [&0, &1, &2, &4, &5]);
+    assert!(
+        matches!(&results[3], Err(TaskError::NotSubmitted(error)) if error.to_string().contains("cannot be sent"))
+    );
+    let results: Vec<_> = pool.imap(Picky, 0..6).collect();
+    assert!(
+        matches!(&results[3], Err(TaskError::UnencodableResult { .. })),
+        "{:?}",
+        results[3]
+    );
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 5);
+}

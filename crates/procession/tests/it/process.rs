@@ -17,7 +17,7 @@ const METHODS: [StartMethod; 3] = [
 ];
 
 /// Tests that count descriptors or children of the whole process run alone.
-fn alone() -> MutexGuard<'static, ()> {
+pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
 }

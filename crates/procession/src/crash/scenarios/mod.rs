@@ -7,6 +7,7 @@
 mod stage;
 
 mod barrier;
+mod buffer;
 mod condition;
 mod event;
 mod heap;

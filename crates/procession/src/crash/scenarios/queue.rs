@@ -60,7 +60,7 @@ impl Message for Letter {
     }
 }
 
-type Line<M> = Queue<M, <M as Message>::Codec>;
+pub(super) type Line<M> = Queue<M, <M as Message>::Codec>;
 
 fn line<M: Message>(max: usize, numbers: std::ops::Range<u64>) -> Line<M> {
     let queue = Queue::new(max).expect("queue");
@@ -117,7 +117,7 @@ fn works<M: Message>(queue: &Line<M>) -> Result<(), Fault> {
 }
 
 /// The victim puts 100 behind the survivor's messages.
-fn putting<M: Message>(name: &str, max: usize, there: u64) -> Act<Line<M>, M> {
+pub(super) fn putting<M: Message>(name: &str, max: usize, there: u64) -> Act<Line<M>, M> {
     let part = move |_: &Line<M>| {
         // Once through, for caches and the scratch space.
         let other = line::<M>(0, 0..1);
@@ -143,7 +143,7 @@ fn putting<M: Message>(name: &str, max: usize, there: u64) -> Act<Line<M>, M> {
 }
 
 /// The victim takes the survivor's first message.
-fn getting<M: Message>(name: &str, there: u64) -> Act<Line<M>> {
+pub(super) fn getting<M: Message>(name: &str, there: u64) -> Act<Line<M>> {
     let part = |_: &Line<M>| {
         let other = line::<M>(0, 0..1);
         drop(drain(&other));
