@@ -63,7 +63,7 @@ fn receive(table: &mut Table, worker: &mut Worker, head: ResultHead, output: Out
     match head.tag {
         Tag::Ready => {
             worker.ready = true;
-            table.failures = 0;
+            (table.failures, table.killed) = (0, 0);
             tracing::debug!(
                 worker = worker.name(),
                 pid = worker.pid(),

@@ -7,7 +7,8 @@
 //!
 //! A worker that leaves in order (enough tasks, enough memory, closing) holds nothing and is replaced, unless the pool is closing.
 //!
-//! Workers that end before they are ready are replaced too, but not for ever: after [`TRIES`] in a row the pool is broken, and says of what.
+//! Workers that end before they are ready are replaced too, but not for ever: after [`TRIES`] in a row the pool is broken, and says of what. Those that
+//! somebody else killed before they were ready count apart ([`TRIES_IF_KILLED`]).
 
 use super::collect::collect_from;
 use super::dispatch::take_back;
@@ -27,6 +28,8 @@ use std::time::{Duration, Instant};
 
 /// Workers that fail to come up, one after the other, before the pool is broken.
 const TRIES: u32 = 3;
+/// The same for workers that somebody killed on their way up: that says nothing of the next one, unless it goes on and on.
+const TRIES_IF_KILLED: u32 = 100;
 /// Tasks that are in neither lane and not in hand for so long are lost: the worker overwrote its lanes.
 const LOST: Duration = Duration::from_secs(2);
 /// What the time between two looks counts at the most: we may have been stopped ourselves.
@@ -258,7 +261,11 @@ impl Hub {
         }
         state.starting -= 1;
         if !worker.ready && !left && worker.verdict.is_none() {
-            state.table.failures += 1;
+            if is_sigkill(status) {
+                state.table.killed += 1;
+            } else {
+                state.table.failures += 1;
+            }
         }
         let broken = state.verdict_on_pool(&worker, status);
         self.dispatch(&mut state);
@@ -495,6 +502,15 @@ impl State {
 
     /// Whether so many workers in a row failed to come up that the next would, too.
     fn verdict_on_pool(&self, last: &Worker, status: ExitStatus) -> Option<Broken> {
+        let killed = self.table.killed;
+        if killed >= TRIES_IF_KILLED && !last.ready {
+            let (tries, hint) = (killed, "");
+            return Some(Broken::Workers {
+                tries,
+                status,
+                hint,
+            });
+        }
         let tries = self.table.failures;
         let no_init = matches!(status, ExitStatus::Exited(code) if NO_INIT.contains(&code));
         if last.ready || tries == 0 || (tries < TRIES && !no_init) {

@@ -114,29 +114,65 @@ impl Storm {
     }
 }
 
-/// Runs `work` during so many kills. It is told how many there were, to keep pace.
-fn under_fire<R>(seed: u64, kills: usize, stops: usize, work: impl FnOnce(&AtomicUsize) -> R) -> R {
-    let (killed, over) = (AtomicUsize::new(0), AtomicBool::new(false));
+/// Kills so far, and how far the work is: neither runs away from the other.
+struct Pace {
+    killed: AtomicUsize,
+    kills: usize,
+    done: AtomicUsize,
+    all: usize,
+}
+
+/// Kills ahead of the work.
+const AHEAD: usize = 20;
+
+impl Pace {
+    /// The work is so far: waits until there were as many kills as fit.
+    fn keep(&self, done: usize) {
+        self.done.store(done, Ordering::SeqCst);
+        while self.killed.load(Ordering::SeqCst) * self.all < self.kills * done {
+            std::thread::sleep(Duration::from_micros(200));
+        }
+    }
+
+    fn may_kill(&self) -> bool {
+        let (killed, done) = (
+            self.killed.load(Ordering::SeqCst),
+            self.done.load(Ordering::SeqCst),
+        );
+        killed < self.kills && killed * self.all <= self.kills * done + AHEAD * self.all
+    }
+}
+
+/// Runs `work`, which has so many steps, during so many kills.
+fn under_fire<R>(
+    seed: u64,
+    (kills, stops): (usize, usize),
+    all: usize,
+    work: impl FnOnce(&Pace) -> R,
+) -> R {
+    let pace = Pace {
+        killed: AtomicUsize::new(0),
+        kills,
+        done: AtomicUsize::new(0),
+        all,
+    };
+    let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut storm = Storm::new(seed, stops);
-            while killed.load(Ordering::SeqCst) < kills && !over.load(Ordering::SeqCst) {
-                if storm.strike() {
-                    killed.fetch_add(1, Ordering::SeqCst);
+            while !over.load(Ordering::SeqCst) {
+                if !pace.may_kill() {
+                    storm.end();
+                    std::thread::sleep(Duration::from_micros(200));
+                } else if storm.strike() {
+                    pace.killed.fetch_add(1, Ordering::SeqCst);
                 }
             }
             storm.end();
         });
         let _over = Over(&over);
-        work(&killed)
+        work(&pace)
     })
-}
-
-/// Waits until there were as many kills as fit the progress of the work, so that they are spread over all of it.
-fn keep_pace(killed: &AtomicUsize, kills: usize, done: usize, all: usize) {
-    while killed.load(Ordering::SeqCst) * all < kills * done {
-        std::thread::sleep(Duration::from_micros(200));
-    }
 }
 
 #[derive(Debug, PartialEq)]
@@ -177,9 +213,12 @@ fn leaves_nothing(storm: impl Fn(bool)) {
     let (before, begun) = std::thread::scope(|scope| {
         let watchdog = scope.spawn(|| watch(&over));
         let till = Over(&over);
+        let threads = entries("/proc/self/task");
         // Once in small, for whatever is made once.
         storm(false);
-        until("end of the rehearsal", || !has_children());
+        until("end of the rehearsal", || {
+            !has_children() && entries("/proc/self/task") == threads
+        });
         let (before, begun) = (belongings(), Instant::now());
         storm(true);
         drop(till);
@@ -224,13 +263,13 @@ fn crash_storm_map() {
             (100, 3, 0)
         };
         let pool = pool(4);
-        let done = under_fire(2027, kills, stops, |killed| {
+        let done = under_fire(2027, (kills, stops), tasks, |pace| {
             let results = pool.imap(work, 0..tasks as u64).options(retrying());
             let mut done = 0;
             for result in results {
                 assert_eq!(result.expect("a result"), 3 * done as u64);
                 done += 1;
-                keep_pace(killed, kills, done, tasks);
+                pace.keep(done);
             }
             done
         });
@@ -243,13 +282,13 @@ fn crash_storm_futures() {
     leaves_nothing(|for_real| {
         let (tasks, kills) = if for_real { (5000, 300) } else { (50, 2) };
         let pool = pool(4);
-        let mut numbers = under_fire(31, kills, kills / 10, |killed| {
+        let mut numbers = under_fire(31, (kills, kills / 10), tasks, |pace| {
             let futures = (0..tasks as u64)
                 .map(|number| pool.apply_with(retrying(), work, number).expect("submit"));
             let mut numbers = Vec::new();
             for future in as_completed(futures.collect::<Vec<_>>()) {
                 numbers.push(future.result().expect("a result"));
-                keep_pace(killed, kills, numbers.len(), tasks);
+                pace.keep(numbers.len());
             }
             numbers
         });
@@ -267,7 +306,7 @@ fn crash_storm_large() {
     leaves_nothing(|for_real| {
         let (tasks, kills) = if for_real { (2000, 200) } else { (20, 2) };
         let pool = pool(4);
-        under_fire(32, kills, kills / 10, |killed| {
+        under_fire(32, (kills, kills / 10), tasks, |pace| {
             let input = (0..tasks).map(|number| vec![number as u8; 100 * 1024]);
             let flip = |bytes: Vec<u8>| bytes.into_iter().map(|byte| !byte).collect::<Vec<u8>>();
             let results = pool.imap(flip, input).options(retrying());
@@ -277,7 +316,7 @@ fn crash_storm_large() {
                 assert_eq!(bytes.len(), 100 * 1024);
                 assert!(bytes.iter().all(|byte| *byte == !(done as u8)));
                 done += 1;
-                keep_pace(killed, kills, done, tasks);
+                pace.keep(done);
             }
             assert_eq!(done, tasks, "none is missing");
         });
@@ -295,13 +334,13 @@ fn crash_storm_starting() {
         let (tasks, kills) = if for_real { (2000, 200) } else { (20, 2) };
         let builder = Pool::builder().workers(4).name("storm");
         let pool = builder.initializer(take_a_while, 2).build().expect("pool");
-        under_fire(33, kills, 0, |killed| {
+        under_fire(33, (kills, 0), tasks, |pace| {
             let results = pool.imap(work, 0..tasks as u64).options(retrying());
             let mut done = 0;
             for result in results {
                 assert_eq!(result.expect("a result"), 3 * done as u64);
                 done += 1;
-                keep_pace(killed, kills, done, tasks);
+                pace.keep(done);
             }
             assert_eq!(done, tasks, "none is missing");
         });
@@ -313,8 +352,9 @@ fn crash_storm_starting() {
 fn crash_storm_closing() {
     leaves_nothing(|for_real| {
         let rounds = if for_real { 60 } else { 2 };
-        under_fire(34, usize::MAX, 0, |_| {
-            for _ in 0..rounds {
+        under_fire(34, (10 * rounds, 0), rounds, |pace| {
+            for round in 0..rounds {
+                pace.done.store(round, Ordering::SeqCst);
                 let pool = pool(2);
                 let futures: Vec<_> = (0..100)
                     .map(|number| pool.apply_with(retrying(), work, number).expect("submit"))
