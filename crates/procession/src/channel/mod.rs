@@ -23,7 +23,7 @@ mod simple_queue;
 mod wait;
 
 pub(crate) use self::core::{
-    Batch, Channel, Delivery, GetFault, INLINE_MAX, Parcel, PutFault, Sink,
+    Batch, Channel, Delivery, GetFault, INLINE_MAX, Parcel, Patience, PutFault, Sink,
 };
 pub use batch::{GetManyError, PutManyError};
 pub use buffer::Buffer;

@@ -129,7 +129,7 @@ impl From<EncodeError> for PutFailure {
 impl From<sealed::Fault> for GetError {
     fn from(fault: sealed::Fault) -> Self {
         match fault.0 {
-            GetFault::Empty => Self::Empty,
+            GetFault::Empty | GetFault::Busy => Self::Empty,
             GetFault::Closed => Self::Closed,
             GetFault::TimedOut => Self::TimedOut,
             GetFault::Corrupt(error) => Self::Decode(DecodeError::Heap(*error)),
@@ -139,7 +139,7 @@ impl From<sealed::Fault> for GetError {
 
 pub(super) fn put_error<T>(failure: PutFailure, value: T) -> PutError<T> {
     match failure {
-        PutFailure::Fault(PutFault::Full) => PutError::Full(value),
+        PutFailure::Fault(PutFault::Full | PutFault::Busy) => PutError::Full(value),
         PutFailure::Fault(PutFault::TimedOut) => PutError::TimedOut(value),
         PutFailure::Fault(PutFault::Closed | PutFault::NoReader) => PutError::Closed(value),
         PutFailure::Fault(PutFault::Heap(error)) => {

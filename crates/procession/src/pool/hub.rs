@@ -73,6 +73,8 @@ pub(super) struct Table {
     by_address: HashMap<(usize, usize), u32>,
     /// Workers that failed to come up, since one did.
     pub(super) failures: u32,
+    /// Workers that were killed on their way up, since one was ready.
+    pub(super) killed: u32,
     /// Outcomes whose sinks are to be told once the lock is free.
     pub(super) done: Vec<Done>,
     /// The heap was full when a task was to be sent.

@@ -31,6 +31,8 @@ mod stream;
 mod supervisor;
 mod task;
 mod threads;
+#[cfg(test)]
+pub(crate) mod trial;
 mod worker;
 
 pub use builder::PoolBuilder;

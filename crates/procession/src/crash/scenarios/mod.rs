@@ -15,6 +15,7 @@ mod heap;
 mod lock;
 mod membership;
 mod pipe;
+mod pool;
 mod queue;
 mod reclaim;
 mod rlock;
