@@ -198,8 +198,7 @@ impl Heap {
     pub(crate) fn note_pid(&self, owner: Owner, pid: u32) {
         let participant = &self.participants()[owner.slot()];
         if participant.presence() == (Presence::Starting, owner.generation()) {
-            let started = crate::sys::identity::start_time(pid).unwrap_or(0);
-            self.note_identity(owner, Identity { pid, started });
+            self.note_identity(owner, Identity::of(pid));
         }
     }
 
