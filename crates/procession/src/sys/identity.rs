@@ -14,7 +14,7 @@
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags, fstat, fstatfs};
+use rustix::fs::{FsWord, Mode, OFlags, fstat, fstatfs};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -30,7 +30,7 @@ pub(crate) struct Identity {
 /// In a birth: it is an inode number, not a start time in clock ticks since boot.
 const OF_PIDFS: u64 = 1 << 43;
 /// What `fstatfs` says of a pidfd that has an inode of its own.
-const PIDFS_MAGIC: i64 = 0x5049_4446;
+const PIDFS_MAGIC: FsWord = 0x5049_4446;
 
 impl Identity {
     /// The calling process.
@@ -92,7 +92,7 @@ fn open(pid: u32) -> Option<Result<OwnedFd, Errno>> {
 
 /// The birth of the process behind `pidfd`, if this kernel numbers processes.
 fn inode(pidfd: &OwnedFd) -> Option<u64> {
-    let on_pidfs = i64::try_from(fstatfs(pidfd).ok()?.f_type).ok()? == PIDFS_MAGIC;
+    let on_pidfs = fstatfs(pidfd).ok()?.f_type == PIDFS_MAGIC;
     let number = fstat(pidfd).ok().filter(|_| on_pidfs)?.st_ino;
     Some(number & (OF_PIDFS - 1) | OF_PIDFS)
 }
