@@ -32,7 +32,7 @@ pub use handle::Handle;
 pub(crate) use mapping::{Heap, heap, install, me, myself, set_me, set_nobody, the_heap};
 pub(crate) use object::{Death, Hold, Object, Shared, view};
 pub(crate) use participant::{CLEAN, Presence};
-pub(crate) use port::{ShortWait, has_company, sleep_slice};
+pub(crate) use port::{ShortWait, has_company, has_woken, sleep_slice, wake};
 pub(crate) use spans::{Local, lock_local};
 pub use stats::{HeapStats, heap_stats};
 pub(crate) use units::lock_known;
