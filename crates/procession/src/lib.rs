@@ -26,7 +26,7 @@
 //! - **Processes**: [`Process`] runs a function elsewhere and tells how it ended; [`StartMethod`] says how it comes into being.
 //! - **Channels**: [`Queue`], [`JoinableQueue`], [`SimpleQueue`] for many producers and consumers; [`Pipe`] and its [`Connection`]s for two ends.
 //! - **Taking turns**: [`Lock`], [`RLock`], [`Semaphore`], [`BoundedSemaphore`], [`Condition`], [`Event`], [`Barrier`].
-//! - **Data that all see**: [`Value`], [`Array`], [`SharedAtomicU64`] and its kin, [`SharedMemory`], [`ShareableList`].
+//! - **Data that all see**: [`Value`], [`Array`], [`SharedAtomicU64`] and its kin, [`SharedMemory`], [`ShareableList`]; of any type and size, [`SharedDict`] and [`SharedList`].
 //! - **Bytes that change hands**: [`Buffer`], of any size, without a copy.
 //!
 //! Each of the shared objects is a handle of a few words: clone it, pass it to a child, send it through a queue or a pipe, in any serde type. All copies name the same object,
@@ -41,6 +41,12 @@
 //!
 //! What can wait comes in four forms: `get` waits, `try_get` does not, `get_timeout` waits for a [`Duration`](std::time::Duration) and `get_deadline` until an
 //! [`Instant`](std::time::Instant). A timeout of zero looks once; one beyond the clock's range waits for ever.
+//!
+//! # Awaiting
+//!
+//! What waits can also be awaited, under any runtime: [`Queue::get_async`], [`Queue::stream`], [`Connection::recv_async`], [`Lock::acquire_async`], [`Semaphore::acquire_async`],
+//! [`Event::wait_async`], [`Condition::wait_async`], [`Barrier::wait_async`], [`Process::join_async`]. However many futures wait, one thread sleeps for them all. Each says in *Cancel safety* what
+//! dropping it does.
 //!
 //! # When a process dies
 //!
@@ -70,9 +76,13 @@ mod channel;
 #[cfg(not(procession_loom))]
 mod error;
 #[cfg(not(procession_loom))]
+mod future;
+#[cfg(not(procession_loom))]
 mod heap;
 #[cfg(not(procession_loom))]
 mod kinds;
+#[cfg(not(procession_loom))]
+mod manager;
 #[cfg(not(procession_loom))]
 mod pool;
 #[cfg(not(procession_loom))]
@@ -93,18 +103,26 @@ pub use error::Error;
 #[cfg(not(procession_loom))]
 pub use family::{MAX_PARTICIPANTS, Owner};
 #[cfg(not(procession_loom))]
+pub use future::{ConnectionStream, QueueStream};
+#[cfg(not(procession_loom))]
 pub use heap::{Handle, HeapError, HeapStats, heap_stats};
 #[cfg(not(procession_loom))]
+pub use manager::{
+    Address, AuthKey, ConnectError, CounterProxy, DictProxy, ListProxy, MAX_CLIENTS, Manager,
+    ManagerBuilder, ManagerClient, ManagerError, ManagerStartError, NamespaceProxy, Proxy,
+    QueueProxy, RemoteManager, TryPutError,
+};
+#[cfg(not(procession_loom))]
 pub use pool::{
-    AsCompleted, Broken, Executor, Future, Map, MapFuture, Pool, PoolBuilder, PoolError, Portable,
+    AsCompleted, Broken, Executor, Future, Map, MapFuture, MapStream, Pool, PoolBuilder, PoolError,
     ReturnWhen, SubmitError, TaskError, TaskFunction, TaskOptions, WorkerDied, as_completed,
     wait_futures,
 };
 #[cfg(not(procession_loom))]
 pub use process::{
     __init_before_main, ActiveChild, CurrentProcess, JoinError, JoinFailure, ParentProcess,
-    Process, ProcessBuilder, Resource, StartError, StartMethod, Stdio, active_children, current,
-    init, parent_process,
+    Portable, Process, ProcessBuilder, Resource, StartError, StartMethod, Stdio, active_children,
+    current, init, parent_process,
 };
 #[cfg(not(procession_loom))]
 pub use sync::{
@@ -119,9 +137,10 @@ pub use sys::limits::{GroupMemory, Memory, ProcessMemory, cpu_count, memory, oom
 pub use sys::pidfd::{ExitStatus, ProcessUsage};
 #[cfg(not(procession_loom))]
 pub use value::{
-    Array, ArrayGuard, GetItemError, Item, NamedSharedMemory, OutOfBounds, RawArray, RawValue,
-    SetItemError, ShareableList, SharedAtomicBool, SharedAtomicI32, SharedAtomicI64,
-    SharedAtomicU32, SharedAtomicU64, SharedMemory, Value, ValueGuard,
+    Array, ArrayGuard, DictError, GetItemError, Item, ListError, NamedSharedMemory, OutOfBounds,
+    RawArray, RawValue, SetItemError, ShareableList, SharedAtomicBool, SharedAtomicI32,
+    SharedAtomicI64, SharedAtomicU32, SharedAtomicU64, SharedDict, SharedList, SharedMemory, Value,
+    ValueGuard,
 };
 #[cfg(all(
     test,

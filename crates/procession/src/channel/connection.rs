@@ -372,6 +372,16 @@ impl<S, R, C> Connection<S, R, C> {
         Readiness::new(Watched::Pipe(self.pipe.clone(), 1 - self.end.side()))
     }
 
+    /// The channels that it receives from and sends to.
+    pub(crate) fn lanes(&self) -> (&Channel, &Channel) {
+        (self.in_lane(), self.out_lane())
+    }
+
+    /// The pipe, which can be held without holding this end, and our side of it.
+    pub(crate) fn pipe(&self) -> (&Shared<SharedPipe>, usize) {
+        (&self.pipe, self.side & 1)
+    }
+
     pub(super) fn watched(&self) -> (&Channel, Container) {
         (self.in_lane(), self.pipe.container())
     }

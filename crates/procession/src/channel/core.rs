@@ -210,6 +210,26 @@ impl Channel {
         self.has_items() || self.is_closed()
     }
 
+    /// What takers sleep on.
+    pub(crate) fn items_bell(&self) -> &RawBell {
+        &self.items_bell
+    }
+
+    /// What putters sleep on.
+    pub(crate) fn room_bell(&self) -> &RawBell {
+        &self.room_bell
+    }
+
+    /// Everything ever taken, to see whether there is [more room](Self::has_more_room) since.
+    pub(crate) fn taken(&self) -> Commit {
+        self.head.look()
+    }
+
+    /// Whether a putter that found no room should try again.
+    pub(crate) fn has_more_room(&self, taken: Commit) -> bool {
+        self.head.look() != taken || self.flags.load(Ordering::SeqCst) != 0
+    }
+
     pub(crate) fn listeners(&self) -> &Listeners {
         &self.listeners
     }
@@ -277,7 +297,7 @@ impl Channel {
             if late {
                 return Err(PutFault::TimedOut);
             }
-            let moved = || self.head.look() != head || self.flags.load(Ordering::SeqCst) != 0;
+            let moved = || self.has_more_room(head);
             self.spin_for_room(&waiter, &mut turn);
             if !moved() {
                 late = self.room_bell.sleep(&waiter, deadline, moved) == Slept::TimedOut;
@@ -377,7 +397,7 @@ impl Channel {
             if late {
                 return Err(PutFault::TimedOut);
             }
-            let moved = || self.head.look() != head || self.flags.load(Ordering::SeqCst) != 0;
+            let moved = || self.has_more_room(head);
             while waiter.spin(turn) && !moved() {
                 turn += 1;
             }

@@ -20,11 +20,13 @@ mod reclaim;
 mod spans;
 mod stats;
 mod units;
-mod word;
+use crate::sync::raw::word;
 
 pub(crate) use block::{Block, BlockRef, Container};
 pub(crate) use bytes::{block_bytes, block_table, inline_bytes};
-pub(crate) use envelope::{MAX_HANDLES, count as envelope_count, fill as fill_envelope, list_len};
+pub(crate) use envelope::{
+    MAX_HANDLES, count as envelope_count, fill as fill_envelope, hold_all, list_len,
+};
 pub use error::HeapError;
 pub use handle::Handle;
 pub(crate) use mapping::{Heap, heap, install, me, myself, set_me, set_nobody, the_heap};
@@ -34,3 +36,5 @@ pub(crate) use port::{ShortWait, has_company, sleep_slice};
 pub(crate) use spans::{Local, lock_local};
 pub use stats::{HeapStats, heap_stats};
 pub(crate) use units::lock_known;
+#[cfg(test)]
+pub(crate) use word::{State, Word};

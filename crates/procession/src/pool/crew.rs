@@ -11,15 +11,8 @@ use super::task::{LocalCall, Outcome, Output, Sink, TaskOptions};
 use super::threads::Threads;
 use crate::process::catch_panic;
 use crate::sync::raw::Deadline;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use std::any::Any;
 use std::sync::Arc;
-
-/// What arguments and results of tasks must be: they may go to another process, or to another thread.
-pub trait Portable: Serialize + DeserializeOwned + Send + 'static {}
-
-impl<T: Serialize + DeserializeOwned + Send + 'static> Portable for T {}
 
 /// Who runs the tasks.
 #[derive(Clone)]

@@ -1,12 +1,13 @@
 //! Pool: workers for many tasks of few kinds.
 
 use super::builder::PoolBuilder;
-use super::crew::{Crew, Portable};
+use super::crew::Crew;
 use super::error::{PoolError, SubmitError, TaskError};
 use super::function::TaskFunction;
 use super::future::Future;
 use super::map::{Map, MapFuture};
 use super::task::TaskOptions;
+use crate::process::Portable;
 use crate::sync::deadline_after;
 use std::fmt;
 use std::time::Duration;

@@ -2,7 +2,7 @@
 //!
 //! Tasks are numbered. The accounting is that of `staff.rs`: results that the worker had put, tasks that it had not taken, and in neither at most one.
 
-use super::crew::{Portable, run_call};
+use super::crew::run_call;
 use super::lane::{Lane, PATIENCE, PoolBell};
 use super::record::{DEFINE, HEAD, Packed, ResultHead, Tag, TaskHead};
 use super::task::Output;
@@ -10,6 +10,7 @@ use super::worker::{Came, Order, Worker};
 use crate::channel::{Batch, GetFault, INLINE_MAX, Parcel, pack, pack_block};
 use crate::family::Waiter;
 use crate::heap::{ShortWait, me};
+use crate::process::Portable;
 use crate::sys::call::Call;
 use crate::{Plain, Queue};
 use std::ops::Range;

@@ -8,6 +8,7 @@
 //! that somebody forks without asking us, so a dead owner would look alive as long as such a child runs; and a
 //! program that closes all descriptors would look dead while it still writes (ARCHITECTURE.md, "Proof of death").
 
+use super::pidfd::ExitStatus;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
 use rustix::fs::{Mode, OFlags};
@@ -75,8 +76,23 @@ pub(crate) fn has_exited(pidfd: &OwnedFd) -> bool {
     matches!(poll(&mut fds, Some(&now)), Ok(1..))
 }
 
+/// How an unreaped zombie ended, whoever its parent is: field 52 of `/proc/PID/stat`.
+pub(crate) fn status_of_zombie(pid: u32) -> Option<ExitStatus> {
+    let stat = read_stat(pid)?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace();
+    if fields.next()? != "Z" {
+        return None;
+    }
+    ExitStatus::from_wait_word(fields.nth(48)?.parse().ok()?)
+}
+
 /// Field 22 of `/proc/PID/stat`.
 pub(crate) fn start_time(pid: u32) -> Option<u64> {
+    parse_start_time(&read_stat(pid)?)
+}
+
+fn read_stat(pid: u32) -> Option<String> {
     // One read into a buffer of our own: this is on the way of every child that starts. The line is far shorter.
     let file = rustix::fs::open(
         format!("/proc/{pid}/stat"),
@@ -85,7 +101,7 @@ pub(crate) fn start_time(pid: u32) -> Option<u64> {
     );
     let mut bytes = [0; 1024];
     let len = rustix::io::read(file.ok()?, &mut bytes).ok()?;
-    parse_start_time(&String::from_utf8_lossy(&bytes[..len]))
+    Some(String::from_utf8_lossy(&bytes[..len]).into_owned())
 }
 
 fn parse_start_time(stat: &str) -> Option<u64> {
