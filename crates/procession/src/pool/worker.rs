@@ -29,7 +29,7 @@ use crate::sys::clock::monotonic_ns;
 use crate::sys::fork::exit_now;
 use crate::sys::limits::process_memory;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 /// A sleeping pool is woken at most this often while there is more to do.
 const RING_EVERY: u64 = 50_000;
@@ -141,6 +141,7 @@ pub(super) fn run(order: Order) {
         rung: 0,
         owed: false,
         looked: monotonic_ns(),
+        ended: Cell::new(None),
         order: &order,
     };
     worker.live();
@@ -165,6 +166,8 @@ struct Worker<'a> {
     owed: bool,
     /// When memory was looked at last.
     looked: u64,
+    /// When the last task ended, if nothing has taken time since: the next one begins then. A look at the clock is a good part of a tiny task.
+    ended: Cell<Option<u64>>,
     order: &'a Order,
 }
 
@@ -246,6 +249,7 @@ impl Worker<'_> {
             if self.owed {
                 self.ring(monotonic_ns());
             }
+            self.ended.set(None);
             let mut arrival = Arrival(&self.context);
             self.shared.tasks.get(me, &mut arrival, None).ok()?;
         } else {
@@ -256,6 +260,7 @@ impl Worker<'_> {
             return Some(Came::Stop);
         }
         if head.flags & DEFINE != 0 {
+            self.ended.set(None);
             self.define(head.function as usize);
             return Some(Came::Defined);
         }
@@ -276,7 +281,7 @@ impl Worker<'_> {
 
     fn carry_out(&mut self, head: TaskHead) {
         let number = head.function as usize;
-        let begun = monotonic_ns();
+        let begun = self.ended.take().unwrap_or_else(monotonic_ns);
         if self.owed
             && self
                 .functions
@@ -304,6 +309,7 @@ impl Worker<'_> {
         if let Some(function) = self.functions.get_mut(number) {
             function.nanos = nanos;
         }
+        self.ended.set(Some(now));
         self.put(head.id, nanos, tag);
         self.done += 1;
         self.shared.done.store(self.done, Ordering::Relaxed);
@@ -322,6 +328,7 @@ impl Worker<'_> {
 
     fn ring(&mut self, now: u64) {
         self.bell.ring(&ShortWait, 1);
+        self.ended.set(None);
         (self.rung, self.owed) = (now, false);
     }
 
@@ -345,6 +352,7 @@ impl Worker<'_> {
             let mut parcel = if answer.holds.is_empty() && answer.bytes.len() <= INLINE_MAX {
                 Parcel::Inline(&answer.bytes)
             } else {
+                self.ended.set(None);
                 Parcel::Block {
                     block: pack_block(&answer.bytes, &answer.holds)?,
                     len: answer.bytes.len() as u64,
@@ -358,6 +366,7 @@ impl Worker<'_> {
                 // Full: the pool must take some first.
                 Err(_) => self.bell.ring(&ShortWait, 1),
             }
+            self.ended.set(None);
             match lane.put(self.shared.container(), &mut parcel, None) {
                 Ok(()) => Ok(()),
                 Err(PutFault::Heap(error)) => Err(*error),
@@ -377,11 +386,15 @@ impl Worker<'_> {
         if max_tasks != 0 && self.done >= max_tasks {
             return true;
         }
+        if max_memory == 0 {
+            return false;
+        }
         let now = monotonic_ns();
-        if max_memory == 0 || now.saturating_sub(self.looked) < LOOK_EVERY {
+        if now.saturating_sub(self.looked) < LOOK_EVERY {
             return false;
         }
         self.looked = now;
+        self.ended.set(None);
         let grown = process_memory(std::process::id())
             .is_ok_and(|memory| memory.rss - memory.shared.min(memory.rss) > max_memory);
         if grown {
