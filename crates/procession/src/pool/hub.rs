@@ -185,7 +185,8 @@ impl Hub {
         };
         let mut state = self.state();
         state.phase.admits()?;
-        let id = self.enter(&mut state, task);
+        let id = state.table.enter(task);
+        self.outstanding.fetch_add(1, Ordering::SeqCst);
         self.dispatch(&mut state);
         self.release(state);
         Ok(id)
@@ -202,6 +203,7 @@ impl Hub {
     ) -> Result<(), SubmitError> {
         let mut state = self.state();
         state.phase.admits()?;
+        let first = index;
         for packed in packed {
             let task = Task {
                 sink: Arc::clone(sink),
@@ -212,20 +214,13 @@ impl Hub {
                 options: options.cloned().map(Box::new),
                 failures: 0,
             };
-            self.enter(&mut state, task);
+            state.table.enter(task);
             index += 1;
         }
+        self.outstanding.fetch_add(index - first, Ordering::SeqCst);
         self.dispatch(&mut state);
         self.release(state);
         Ok(())
-    }
-
-    fn enter(&self, state: &mut State, task: Task) -> TaskId {
-        let priority = task.priority();
-        let id = state.table.tasks.add(task);
-        state.table.pending.push(priority, id);
-        self.outstanding.fetch_add(1, Ordering::SeqCst);
-        id
     }
 
     /// Makes sure that somebody looks after what is outstanding although the caller will not wait for it now.
@@ -254,8 +249,15 @@ impl Hub {
             return;
         }
         let count = done.len();
-        for (sink, index, outcome) in done {
-            sink.complete(index, outcome);
+        let mut done = done.into_iter().peekable();
+        while let Some((sink, index, outcome)) = done.next() {
+            let first = std::iter::once((index, outcome));
+            // Those of one map mostly come together: they share one lock of it.
+            let others = std::iter::from_fn(|| {
+                let next = done.next_if(|(other, ..)| Arc::ptr_eq(other, &sink))?;
+                Some((next.1, next.2))
+            });
+            sink.complete_all(&mut first.chain(others));
         }
         self.outstanding.fetch_sub(count, Ordering::SeqCst);
         self.announce();
@@ -379,6 +381,16 @@ impl Hub {
             .done
             .extend(left.map(|task| (task.sink, task.index, Err(error.clone()))));
         self.release(state);
+    }
+}
+
+impl Table {
+    /// Takes a task in, as the last of its priority.
+    fn enter(&mut self, task: Task) -> TaskId {
+        let priority = task.priority();
+        let id = self.tasks.add(task);
+        self.pending.push(priority, id);
+        id
     }
 }
 

@@ -77,28 +77,42 @@ impl Arrivals {
     }
 }
 
+impl Content {
+    /// Notes an outcome; whether one can be taken now.
+    fn add(&mut self, index: usize, outcome: Outcome, ordered: bool) -> bool {
+        let bytes = size(&outcome);
+        self.bytes += bytes;
+        self.total += bytes;
+        self.arrived += 1;
+        if !ordered {
+            self.outcomes.push_back(Some((index, outcome)));
+            return true;
+        }
+        let at = index - self.base;
+        if self.outcomes.len() <= at {
+            self.outcomes.resize_with(at + 1, || None);
+        }
+        self.outcomes[at] = Some((index, outcome));
+        at == 0
+    }
+}
+
 fn size(outcome: &Outcome) -> usize {
     outcome.as_ref().map_or(0, super::task::Output::size)
 }
 
 impl Sink for Arrivals {
     fn complete(&self, index: usize, outcome: Outcome) {
+        self.complete_all(&mut std::iter::once((index, outcome)));
+    }
+
+    fn complete_all(&self, outcomes: &mut dyn Iterator<Item = (usize, Outcome)>) {
         let mut content = self.content();
-        let bytes = size(&outcome);
-        content.bytes += bytes;
-        content.total += bytes;
-        content.arrived += 1;
-        if !self.ordered {
-            content.outcomes.push_back(Some((index, outcome)));
-            self.ready.store(1, Ordering::Release);
-            return;
+        let mut ready = false;
+        for (index, outcome) in outcomes {
+            ready |= content.add(index, outcome, self.ordered);
         }
-        let at = index - content.base;
-        if content.outcomes.len() <= at {
-            content.outcomes.resize_with(at + 1, || None);
-        }
-        content.outcomes[at] = Some((index, outcome));
-        if at == 0 {
+        if ready {
             self.ready.store(1, Ordering::Release);
         }
     }

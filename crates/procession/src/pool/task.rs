@@ -116,6 +116,11 @@ pub(super) type Outcome = Result<Output, TaskError>;
 pub(super) trait Sink: Send + Sync {
     /// The task number `index` of this sink is done.
     fn complete(&self, index: usize, outcome: Outcome);
+
+    /// Several are.
+    fn complete_all(&self, outcomes: &mut dyn Iterator<Item = (usize, Outcome)>) {
+        outcomes.for_each(|(index, outcome)| self.complete(index, outcome));
+    }
 }
 
 /// A task that runs in a thread of this process. Can be called again if the task may be tried again.
