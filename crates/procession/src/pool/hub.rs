@@ -16,7 +16,7 @@ use super::context::Context;
 use super::error::{Broken, SubmitError, TaskError};
 use super::lane::{Lane, PoolBell};
 use super::pending::Pending;
-use super::record::{Packed, TaskId};
+use super::record::TaskId;
 use super::sizing::Admission;
 use super::staff::{Settings, Worker};
 use super::supervisor::Alarm;
@@ -169,7 +169,7 @@ impl Hub {
     pub(super) fn submit(
         &self,
         function: u32,
-        packed: Packed,
+        job: Job,
         options: Option<Box<TaskOptions>>,
         sink: Arc<dyn Sink>,
         index: usize,
@@ -178,7 +178,7 @@ impl Hub {
             sink,
             index,
             function,
-            job: Job::Packed(packed),
+            job,
             worker: None,
             options,
             failures: 0,
@@ -196,7 +196,7 @@ impl Hub {
     pub(super) fn submit_all(
         &self,
         function: u32,
-        packed: impl Iterator<Item = Packed>,
+        jobs: impl Iterator<Item = Job>,
         options: Option<&TaskOptions>,
         sink: &Arc<dyn Sink>,
         mut index: usize,
@@ -204,12 +204,12 @@ impl Hub {
         let mut state = self.state();
         state.phase.admits()?;
         let first = index;
-        for packed in packed {
+        for job in jobs {
             let task = Task {
                 sink: Arc::clone(sink),
                 index,
                 function,
-                job: Job::Packed(packed),
+                job,
                 worker: None,
                 options: options.cloned().map(Box::new),
                 failures: 0,
