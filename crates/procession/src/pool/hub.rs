@@ -249,15 +249,18 @@ impl Hub {
             return;
         }
         let count = done.len();
-        let mut done = done.into_iter().peekable();
-        while let Some((sink, index, outcome)) = done.next() {
-            let first = std::iter::once((index, outcome));
+        let mut done = done.into_iter();
+        while let Some((sink, ..)) = done.as_slice().first() {
+            let sink = Arc::clone(sink);
             // Those of one map mostly come together: they share one lock of it.
-            let others = std::iter::from_fn(|| {
-                let next = done.next_if(|(other, ..)| Arc::ptr_eq(other, &sink))?;
-                Some((next.1, next.2))
-            });
-            sink.complete_all(&mut first.chain(others));
+            sink.complete_all(&mut std::iter::from_fn(|| {
+                let (next, ..) = done.as_slice().first()?;
+                if !Arc::ptr_eq(next, &sink) {
+                    return None;
+                }
+                let (_, index, outcome) = done.next()?;
+                Some((index, outcome))
+            }));
         }
         self.outstanding.fetch_sub(count, Ordering::SeqCst);
         self.announce();

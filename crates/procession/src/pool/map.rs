@@ -45,10 +45,9 @@ struct Arrivals {
 #[derive(Default)]
 struct Content {
     /// In order of arrival, or by number from `base` on.
-    outcomes: VecDeque<Option<(usize, Outcome)>>,
+    outcomes: VecDeque<Option<Outcome>>,
     base: usize,
     arrived: usize,
-    bytes: usize,
     /// Bytes of all results so far, for their mean.
     total: usize,
 }
@@ -63,16 +62,17 @@ impl Arrivals {
     }
 
     /// Takes what is ready.
-    fn take(&self, into: &mut VecDeque<(usize, Outcome)>) {
+    fn take(&self, into: &mut VecDeque<Option<Outcome>>) {
         let mut content = self.content();
-        while let Some(Some(_)) = content.outcomes.front() {
-            let Some(Some((index, outcome))) = content.outcomes.pop_front() else {
-                break;
-            };
-            content.base += 1;
-            content.bytes -= size(&outcome);
-            into.push_back((index, outcome));
+        let outcomes = &mut content.outcomes;
+        let gap = outcomes.iter().position(Option::is_none);
+        let count = gap.unwrap_or(outcomes.len());
+        if gap.is_none() && into.is_empty() {
+            std::mem::swap(into, outcomes);
+        } else {
+            into.extend(outcomes.drain(..count));
         }
+        content.base += count;
         self.ready.store(0, Ordering::Release);
     }
 }
@@ -80,19 +80,17 @@ impl Arrivals {
 impl Content {
     /// Notes an outcome; whether one can be taken now.
     fn add(&mut self, index: usize, outcome: Outcome, ordered: bool) -> bool {
-        let bytes = size(&outcome);
-        self.bytes += bytes;
-        self.total += bytes;
+        self.total += size(&outcome);
         self.arrived += 1;
         if !ordered {
-            self.outcomes.push_back(Some((index, outcome)));
+            self.outcomes.push_back(Some(outcome));
             return true;
         }
         let at = index - self.base;
         if self.outcomes.len() <= at {
             self.outcomes.resize_with(at + 1, || None);
         }
-        self.outcomes[at] = Some((index, outcome));
+        self.outcomes[at] = Some(outcome);
         at == 0
     }
 }
@@ -162,7 +160,7 @@ pub struct Map<'a, A: Portable, R: Portable, F = fn(A) -> R> {
     look_ahead: Option<usize>,
     progress: Option<Progress<'a>>,
     /// Taken from the arrivals, not yet by the caller.
-    taken: VecDeque<(usize, Outcome)>,
+    taken: VecDeque<Option<Outcome>>,
     /// Of the chunk that is being handed out.
     current: VecDeque<Result<R, TaskError>>,
     /// Tasks submitted, and tasks taken.
@@ -395,7 +393,7 @@ where
             }
             arrivals.take(&mut self.taken);
         }
-        let (_, outcome) = self.taken.pop_front()?;
+        let outcome = self.taken.pop_front().flatten()?;
         self.received += 1;
         if self.chunk.is_none() {
             return self.hand_out(outcome.and_then(super::task::Output::read));
@@ -573,7 +571,8 @@ impl<R: DeserializeOwned + 'static> MapFuture<R> {
         self.arrivals.take(&mut outcomes);
         let results = outcomes.into_iter();
         results
-            .map(|(_, outcome)| outcome.and_then(super::task::Output::read))
+            .flatten()
+            .map(|outcome| outcome.and_then(super::task::Output::read))
             .collect()
     }
 }
