@@ -118,8 +118,8 @@ pub(crate) fn buffer_arguments(operations: u64) -> Result<Duration> {
             let buffer = Buffer::from_slice(&source).expect("room for a buffer");
             (buffer, number)
         });
-        let results = pool.imap(read_buffer, buffers).look_ahead(BUFFERS_AHEAD);
-        results.map(|result| Ok(result?)).collect()
+        let mut results = pool.imap(read_buffer, buffers).look_ahead(BUFFERS_AHEAD);
+        results.try_for_each(|result| Ok(result?))
     };
     send(WARM_UP_BUFFERS)?;
     let started = Instant::now();
