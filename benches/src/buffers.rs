@@ -212,7 +212,7 @@ fn check_length(bytes: &[u8], len: usize) -> Result<()> {
 }
 
 /// The floor: one copy of the same size, both buffers touched before.
-fn memcpy(operations: u64) -> Result<Duration> {
+pub(crate) fn memcpy(operations: u64) -> Result<Duration> {
     let (mut from, mut to) = (vec![1; LARGE], vec![2; LARGE]);
     mark(&mut from, 0);
     to.copy_from_slice(&from);

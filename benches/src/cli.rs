@@ -1,7 +1,7 @@
 //! The command line: which concepts to run, for how long, and where the record goes.
 
 use crate::harness::{self, Case, Result, Settings, helper, record, table, watchdog};
-use crate::{buffers, lock, peer, pingpong, pipe, process, queue, scale};
+use crate::{buffers, lock, peer, pingpong, pipe, pool, process, queue, scale};
 use clap::{Parser, ValueEnum};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -64,6 +64,7 @@ enum Concept {
     Buffers,
     Lock,
     Process,
+    Pool,
     Scale,
 }
 
@@ -76,6 +77,7 @@ impl Concept {
             Self::Buffers => buffers::cases(),
             Self::Lock => lock::cases(),
             Self::Process => process::cases(),
+            Self::Pool => pool::cases(),
             Self::Scale => scale::cases(),
         }
     }
@@ -101,6 +103,7 @@ fn help(arguments: &[String]) -> Result<()> {
         "buffers" => buffers::help(arguments),
         "lock" => lock::help(arguments),
         "process" => Ok(()),
+        "pool" => pool::help(),
         "scale" => scale::help(arguments),
         other => Err(format!("no helper named {other}").into()),
     })
@@ -124,6 +127,7 @@ fn measure(options: &Options) -> Result<()> {
         results.push(result);
     }
     peer::iceoryx::remove_leftovers();
+    pool::print_curve(&results);
     table::print_verdict(&results);
     if let Some(folder) = options.record_folder() {
         println!(

@@ -1,7 +1,7 @@
 //! `procession-bench` measures procession beside its peers in one run.
 //!
 //! A *case* is one question ("how many u64 per second cross a pipe?"). Its *subjects* answer it: ours, the
-//! peers (`ipc-channel`, `iceoryx2`, `procspawn`), and floors, which are the least the machine can do. The
+//! peers (`ipc-channel`, `iceoryx2`, `procspawn`, `rayon`), and floors, which are the least the machine can do. The
 //! rounds of the subjects alternate, so that whatever else the machine is doing hits all of them alike; ratios
 //! are taken round by round. Nothing here is a test: a missed target is printed, never an error.
 //!
@@ -17,6 +17,7 @@ mod ours;
 mod peer;
 mod pingpong;
 mod pipe;
+mod pool;
 mod process;
 mod queue;
 mod scale;

@@ -70,6 +70,28 @@ impl Subject {
         }
     }
 
+    /// Another way of ours, not the one that the target is for.
+    pub(crate) fn also_ours(
+        name: &'static str,
+        run: impl Fn(u64) -> Attempt<Duration> + 'static,
+    ) -> Self {
+        Self {
+            name,
+            ..Self::ours(run)
+        }
+    }
+
+    /// Like [`Subject::also_ours`], for a number rather than a duration.
+    pub(crate) fn also_ours_counted(
+        name: &'static str,
+        run: impl Fn() -> Attempt<f64> + 'static,
+    ) -> Self {
+        Self {
+            name,
+            ..Self::ours_counted(run)
+        }
+    }
+
     /// Something a user could choose instead of ours.
     pub(crate) fn peer(
         name: &'static str,
@@ -124,16 +146,26 @@ pub(crate) enum Better {
 impl Unit {
     pub(crate) const MILLION_MESSAGES: Self = Self::rate("M messages/s", 1e-6);
     pub(crate) const MILLION_PAIRS: Self = Self::rate("M lock+unlock/s", 1e-6);
+    pub(crate) const MILLION_TASKS: Self = Self::rate("M tasks/s", 1e-6);
+    pub(crate) const THOUSAND_TASKS: Self = Self::rate("k tasks/s", 1e-3);
+    pub(crate) const POOLS: Self = Self::rate("pools/s", 1.0);
     pub(crate) const PROCESSES: Self = Self::rate("processes/s", 1.0);
+    pub(crate) const MILLISECONDS: Self = Self::time("ms each", 1e3);
     pub(crate) const MICROSECONDS: Self = Self::time("us each", 1e6);
     pub(crate) const NANOSECONDS: Self = Self::time("ns each", 1e9);
     pub(crate) const ALIVE: Self = Self::rate("alive at once", 1.0);
     pub(crate) const HEAP_BYTES: Self = Self::time("bytes each", 1.0);
+    pub(crate) const KIBIBYTES: Self = Self::time("KiB each", 1.0);
     pub(crate) const GROWTH: Self = Self::time("x the time", 1.0);
 
     /// Gigabytes (10^9) per second where each operation moves that many bytes.
     pub(crate) const fn gigabytes(bytes: usize) -> Self {
         Self::rate("GB/s", bytes as f64 / 1e9)
+    }
+
+    /// Percent of a rate of one operation in that many seconds.
+    pub(crate) const fn share_of(seconds: f64) -> Self {
+        Self::rate("% of ideal", 100.0 * seconds)
     }
 
     const fn rate(label: &'static str, scale: f64) -> Self {

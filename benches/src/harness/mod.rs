@@ -15,7 +15,7 @@ pub(crate) mod rounds;
 pub(crate) mod table;
 pub(crate) mod watchdog;
 
-pub(crate) use case::{Attempt, Case, Role, Subject, Target, Unit};
+pub(crate) use case::{Attempt, Case, Subject, Target, Unit};
 pub(crate) use rounds::{Settings, measure};
 
 /// What a step of a benchmark returns; whatever went wrong is printed in the subject's row.

@@ -88,7 +88,7 @@ pub(crate) fn write(
 
 fn fields(result: &CaseResult<'_>, row: usize) -> Vec<String> {
     let (case, subject) = (result.case, &result.case.subjects[row]);
-    let ours = subject.role == super::Role::Ours;
+    let ours = result.ours() == Some(row);
     let mut fields = [
         case.title,
         subject.name,

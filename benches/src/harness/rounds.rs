@@ -80,12 +80,17 @@ impl Summary {
 impl CaseResult<'_> {
     /// How many times better ours is than that row, over the paired rounds.
     pub(crate) fn advantage(&self, row: usize) -> Option<Summary> {
-        let ours = self.rows[self.ours()?].readings();
-        let pairs = ours.iter().zip(self.rows[row].readings());
+        self.ratio(self.ours()?, row)
+    }
+
+    /// How many times better one row is than another, over the paired rounds.
+    pub(crate) fn ratio(&self, one: usize, other: usize) -> Option<Summary> {
+        let (one, other) = (self.rows[one].readings(), self.rows[other].readings());
+        let pairs = one.iter().zip(other);
         let unit = &self.case.unit;
         Summary::of(
             &pairs
-                .map(|(ours, theirs)| unit.advantage(*ours, *theirs))
+                .map(|(one, other)| unit.advantage(*one, *other))
                 .collect::<Vec<_>>(),
         )
     }
@@ -110,7 +115,8 @@ impl CaseResult<'_> {
         }
     }
 
-    fn ours(&self) -> Option<usize> {
+    /// The row that the target is for: the first of ours.
+    pub(crate) fn ours(&self) -> Option<usize> {
         self.case
             .subjects
             .iter()

@@ -1,6 +1,6 @@
 //! The printed table.
 
-use super::case::{Better, Case, Role, Target};
+use super::case::{Better, Case, Target};
 use super::record::Machine;
 use super::rounds::{CaseResult, Row, Settings, Summary};
 use std::io::{IsTerminal, Write, stderr};
@@ -60,7 +60,7 @@ fn line(result: &CaseResult<'_>, row: usize) -> String {
         ),
         None => ("-".to_owned(), "-".to_owned()),
     };
-    let ours = subject.role == Role::Ours;
+    let ours = result.ours() == Some(row);
     let (ratio, target, verdict) = if ours {
         (String::new(), target(result.case), verdict(result))
     } else {

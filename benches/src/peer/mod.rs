@@ -1,4 +1,6 @@
-//! The peers' channels as links. procspawn needs no set-up of its own and is used in `process.rs`.
+//! The peers: the channels of two as links, the pools of two others. procspawn's processes need no set-up and are used in `process.rs`.
 
 pub(crate) mod iceoryx;
 pub(crate) mod ipc_channel;
+pub(crate) mod procspawn;
+pub(crate) mod rayon;

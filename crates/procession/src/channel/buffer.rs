@@ -327,6 +327,8 @@ thread_local! {
     /// How many values are being packed to be dropped.
     static HANDING_OVER: Cell<u32> = const { Cell::new(0) };
     static EXPECTED: RefCell<Vec<Expected>> = const { RefCell::new(Vec::new()) };
+    /// How many are expected: nearly always none, which is cheaper to see here.
+    static EXPECTED_COUNT: Cell<usize> = const { Cell::new(0) };
 }
 
 /// A buffer that was serialised and will be dropped.
@@ -346,12 +348,15 @@ impl HandOver {
     pub(super) fn begin() -> Self {
         HANDING_OVER.set(HANDING_OVER.get() + 1);
         Self {
-            others: EXPECTED.with_borrow(Vec::len),
+            others: EXPECTED_COUNT.get(),
         }
     }
 
     /// Whether all buffers came.
     pub(super) fn end(self) -> bool {
+        if EXPECTED_COUNT.get() == self.others {
+            return true;
+        }
         EXPECTED.with_borrow(|expected| {
             let ours = expected.iter().skip(self.others);
             ours.into_iter().all(|expected| expected.object.is_none())
@@ -362,7 +367,11 @@ impl HandOver {
 impl Drop for HandOver {
     fn drop(&mut self) {
         HANDING_OVER.set(HANDING_OVER.get() - 1);
+        if EXPECTED_COUNT.get() == self.others {
+            return;
+        }
         let ours = EXPECTED.with_borrow_mut(|expected| expected.split_off(self.others));
+        EXPECTED_COUNT.set(self.others);
         drop(ours);
     }
 }
@@ -374,6 +383,7 @@ fn expect(block: BlockRef, object: &Shared<SharedBuffer>) -> bool {
         if new {
             let object = Some(object.clone());
             expected.push(Expected { block, object });
+            EXPECTED_COUNT.set(expected.len());
         }
         new
     })

@@ -53,7 +53,7 @@ pub(super) fn collect_from(table: &mut Table, worker: &mut Worker) {
             let Some(head) = ResultHead::read(payload) else {
                 return worker.condemn("a result has no header");
             };
-            let output = Output::Bytes(payload[HEAD..].to_vec());
+            let output = Output::packed(&payload[HEAD..]);
             receive(table, worker, head, output);
         }
     }

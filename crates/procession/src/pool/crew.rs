@@ -7,7 +7,7 @@ use super::future::{Cell, Future};
 use super::hub::Hub;
 use super::map::{call_each, run_chunk};
 use super::record::{Packed, TaskId};
-use super::task::{LocalCall, Outcome, Output, Sink, TaskOptions};
+use super::task::{Job, LocalCall, Outcome, Output, Sink, TaskOptions};
 use super::threads::Threads;
 use crate::process::catch_panic;
 use crate::sync::raw::Deadline;
@@ -55,8 +55,8 @@ impl Crew {
         match self {
             Self::Processes(hub) => {
                 let number = hub.function(run_call::<F>, function)?;
-                let packed = Packed::consuming(arguments)?;
-                hub.submit(number, packed, way.options, way.sink, way.index)
+                let job = Job::pack(arguments, &mut Vec::new())?;
+                hub.submit(number, job, way.options, way.sink, way.index)
             }
             Self::Threads(threads) => {
                 let again = way
@@ -89,13 +89,13 @@ impl Crew {
             return Ok(0);
         };
         let number = hub.function(run_call::<F>, function)?;
-        let packed: Vec<_> = arguments.into_iter().map(Packed::consuming).collect();
-        let bytes = packed
-            .iter()
-            .flatten()
-            .map(|packed| packed.bytes.len())
-            .sum();
-        hub.submit_all(number, packed.into_iter(), options, sink, index)?;
+        let mut space = Vec::new();
+        let jobs: Vec<_> = arguments
+            .into_iter()
+            .map(|arguments| Job::pack(arguments, &mut space))
+            .collect();
+        let bytes = jobs.iter().flatten().map(Job::size).sum();
+        hub.submit_all(number, jobs.into_iter(), options, sink, index)?;
         Ok(bytes)
     }
 
@@ -221,9 +221,9 @@ impl Crew {
         match self {
             Self::Processes(hub) => {
                 let number = hub.function(run_chunk::<F>, function)?;
-                let packed = Packed::consuming(items)?;
-                let bytes = packed.bytes.len();
-                hub.submit(number, packed, way.options, way.sink, way.index)?;
+                let job = Job::pack(items, &mut Vec::new())?;
+                let bytes = job.size();
+                hub.submit(number, job, way.options, way.sink, way.index)?;
                 Ok(bytes)
             }
             Self::Threads(threads) => {

@@ -9,12 +9,11 @@
 use super::error::SubmitError;
 use super::hub::{Hub, Phase, State, Table};
 use super::lane::{NO_PATIENCE, PATIENCE};
-use super::record::{DEFINE, KEEP, Packed, STOP, TaskHead, TaskId};
+use super::record::{DEFINE, KEEP, STOP, TaskHead, TaskId};
 use super::staff::Worker;
 use super::task::Job;
 use crate::channel::{
-    Batch, Delivery, EncodeError, GetFault, INLINE_MAX, Parcel, Patience, PutFault, pack,
-    pack_block,
+    Batch, Delivery, EncodeError, GetFault, Parcel, Patience, PutFault, pack, pack_block,
 };
 use std::time::{Duration, Instant};
 
@@ -148,18 +147,16 @@ fn give(table: &mut Table, worker: &mut Worker, count: usize) {
         let Some(task) = table.tasks.get_mut(id) else {
             break;
         };
-        if let Job::Packed(packed) = &mut task.job {
-            packed.address(TaskHead {
-                id: id.to_word(),
-                function,
-                flags: if keeps { KEEP } else { 0 },
-            });
-            if packed.holds.is_empty() && packed.bytes.len() <= INLINE_MAX {
-                batch.push(&packed.bytes);
-                given.push(id);
-                table.pending.pop();
-                continue;
-            }
+        task.job.address(TaskHead {
+            id: id.to_word(),
+            function,
+            flags: if keeps { KEEP } else { 0 },
+        });
+        if let Some(record) = task.job.inline() {
+            batch.push(record);
+            given.push(id);
+            table.pending.pop();
+            continue;
         }
         // Large: those before it go first, then it goes alone.
         if !send(table, worker, &mut batch, &mut given) {
@@ -371,11 +368,7 @@ pub(super) fn take_back(table: &mut Table, worker: &mut Worker, patience: Patien
             let Some(head) = TaskHead::read(payload) else {
                 continue;
             };
-            let packed = Packed {
-                bytes: payload.to_vec(),
-                holds: Vec::new(),
-            };
-            taken.extend(regain(table, worker, head, Job::Packed(packed)));
+            taken.extend(regain(table, worker, head, Job::record(payload)));
         }
     }
     for id in taken.into_iter().rev() {

@@ -16,7 +16,7 @@ use super::context::Context;
 use super::error::{Broken, SubmitError, TaskError};
 use super::lane::{Lane, PoolBell};
 use super::pending::Pending;
-use super::record::{Packed, TaskId};
+use super::record::TaskId;
 use super::sizing::Admission;
 use super::staff::{Settings, Worker};
 use super::supervisor::Alarm;
@@ -176,7 +176,7 @@ impl Hub {
     pub(super) fn submit(
         &self,
         function: u32,
-        packed: Packed,
+        job: Job,
         options: Option<Box<TaskOptions>>,
         sink: Arc<dyn Sink>,
         index: usize,
@@ -185,14 +185,15 @@ impl Hub {
             sink,
             index,
             function,
-            job: Job::Packed(packed),
+            job,
             worker: None,
             options,
             failures: 0,
         };
         let mut state = self.state();
         state.phase.admits()?;
-        let id = self.enter(&mut state, task);
+        let id = state.table.enter(task);
+        self.outstanding.fetch_add(1, Ordering::SeqCst);
         self.dispatch(&mut state);
         self.release(state);
         Ok(id)
@@ -202,19 +203,19 @@ impl Hub {
     pub(super) fn submit_all(
         &self,
         function: u32,
-        packed: impl Iterator<Item = Result<Packed, EncodeError>>,
+        jobs: impl Iterator<Item = Result<Job, EncodeError>>,
         options: Option<&TaskOptions>,
         sink: &Arc<dyn Sink>,
         index: usize,
     ) -> Result<(), SubmitError> {
         let mut state = self.state();
         state.phase.admits()?;
-        for (index, packed) in (index..).zip(packed) {
+        let before = state.table.tasks.len() + state.table.done.len();
+        for (index, job) in (index..).zip(jobs) {
             let sink = Arc::clone(sink);
-            let packed = match packed {
-                Ok(packed) => packed,
+            let job = match job {
+                Ok(job) => job,
                 Err(error) => {
-                    self.outstanding.fetch_add(1, Ordering::SeqCst);
                     let refusal = Err(SubmitError::Encode(error).into());
                     state.table.done.push((sink, index, refusal));
                     continue;
@@ -224,24 +225,18 @@ impl Hub {
                 sink,
                 index,
                 function,
-                job: Job::Packed(packed),
+                job,
                 worker: None,
                 options: options.cloned().map(Box::new),
                 failures: 0,
             };
-            self.enter(&mut state, task);
+            state.table.enter(task);
         }
+        let after = state.table.tasks.len() + state.table.done.len();
+        self.outstanding.fetch_add(after - before, Ordering::SeqCst);
         self.dispatch(&mut state);
         self.release(state);
         Ok(())
-    }
-
-    fn enter(&self, state: &mut State, task: Task) -> TaskId {
-        let priority = task.priority();
-        let id = state.table.tasks.add(task);
-        state.table.pending.push(priority, id);
-        self.outstanding.fetch_add(1, Ordering::SeqCst);
-        id
     }
 
     /// Makes sure that somebody looks after what is outstanding although the caller will not wait for it now.
@@ -270,8 +265,18 @@ impl Hub {
             return;
         }
         let count = done.len();
-        for (sink, index, outcome) in done {
-            sink.complete(index, outcome);
+        let mut done = done.into_iter();
+        while let Some((sink, ..)) = done.as_slice().first() {
+            let sink = Arc::clone(sink);
+            // Those of one map mostly come together: they share one lock of it.
+            sink.complete_all(&mut std::iter::from_fn(|| {
+                let (next, ..) = done.as_slice().first()?;
+                if !Arc::ptr_eq(next, &sink) {
+                    return None;
+                }
+                let (_, index, outcome) = done.next()?;
+                Some((index, outcome))
+            }));
         }
         self.outstanding.fetch_sub(count, Ordering::SeqCst);
         self.announce();
@@ -395,6 +400,16 @@ impl Hub {
             .done
             .extend(left.map(|task| (task.sink, task.index, Err(error.clone()))));
         self.release(state);
+    }
+}
+
+impl Table {
+    /// Takes a task in, as the last of its priority.
+    fn enter(&mut self, task: Task) -> TaskId {
+        let priority = task.priority();
+        let id = self.tasks.add(task);
+        self.pending.push(priority, id);
+        id
     }
 }
 

@@ -47,10 +47,9 @@ struct Arrivals {
 #[derive(Default)]
 struct Content {
     /// In order of arrival, or by number from `base` on.
-    outcomes: VecDeque<Option<(usize, Outcome)>>,
+    outcomes: VecDeque<Option<Outcome>>,
     base: usize,
     arrived: usize,
-    bytes: usize,
     /// Bytes of all results so far, for their mean.
     total: usize,
     /// Who polls the map's stream.
@@ -77,17 +76,36 @@ impl Arrivals {
     }
 
     /// Takes what is ready.
-    fn take(&self, into: &mut VecDeque<(usize, Outcome)>) {
+    fn take(&self, into: &mut VecDeque<Option<Outcome>>) {
         let mut content = self.content();
-        while let Some(Some(_)) = content.outcomes.front() {
-            let Some(Some((index, outcome))) = content.outcomes.pop_front() else {
-                break;
-            };
-            content.base += 1;
-            content.bytes -= size(&outcome);
-            into.push_back((index, outcome));
+        let outcomes = &mut content.outcomes;
+        let gap = outcomes.iter().position(Option::is_none);
+        let count = gap.unwrap_or(outcomes.len());
+        if gap.is_none() && into.is_empty() {
+            std::mem::swap(into, outcomes);
+        } else {
+            into.extend(outcomes.drain(..count));
         }
+        content.base += count;
         self.ready.store(0, Ordering::Release);
+    }
+}
+
+impl Content {
+    /// Notes an outcome; whether one can be taken now.
+    fn add(&mut self, index: usize, outcome: Outcome, ordered: bool) -> bool {
+        self.total += size(&outcome);
+        self.arrived += 1;
+        if !ordered {
+            self.outcomes.push_back(Some(outcome));
+            return true;
+        }
+        let at = index - self.base;
+        if self.outcomes.len() <= at {
+            self.outcomes.resize_with(at + 1, || None);
+        }
+        self.outcomes[at] = Some(outcome);
+        at == 0
     }
 }
 
@@ -97,21 +115,16 @@ fn size(outcome: &Outcome) -> usize {
 
 impl Sink for Arrivals {
     fn complete(&self, index: usize, outcome: Outcome) {
+        self.complete_all(&mut std::iter::once((index, outcome)));
+    }
+
+    fn complete_all(&self, outcomes: &mut dyn Iterator<Item = (usize, Outcome)>) {
         let mut content = self.content();
-        let bytes = size(&outcome);
-        content.bytes += bytes;
-        content.total += bytes;
-        content.arrived += 1;
-        let at = if self.ordered {
-            index - content.base
-        } else {
-            content.outcomes.len()
-        };
-        if content.outcomes.len() <= at {
-            content.outcomes.resize_with(at + 1, || None);
+        let mut ready = false;
+        for (index, outcome) in outcomes {
+            ready |= content.add(index, outcome, self.ordered);
         }
-        content.outcomes[at] = Some((index, outcome));
-        if self.ordered && at != 0 {
+        if !ready {
             return;
         }
         self.ready.store(1, Ordering::Release);
@@ -175,7 +188,7 @@ pub struct Map<'a, A: Portable, R: Portable, F = fn(A) -> R> {
     look_ahead: Option<usize>,
     progress: Option<Progress<'a>>,
     /// Taken from the arrivals, not yet by the caller.
-    taken: VecDeque<(usize, Outcome)>,
+    taken: VecDeque<Option<Outcome>>,
     /// Of the chunk that is being handed out.
     current: VecDeque<Result<R, TaskError>>,
     /// Tasks submitted, and tasks taken.
@@ -437,7 +450,7 @@ where
             }
             self.arrivals.take(&mut self.taken);
         }
-        let Some((_, outcome)) = self.taken.pop_front() else {
+        let Some(outcome) = self.taken.pop_front().flatten() else {
             return Step::Wait;
         };
         self.received += 1;
@@ -617,7 +630,8 @@ impl<R: DeserializeOwned + 'static> MapFuture<R> {
         self.arrivals.take(&mut outcomes);
         let results = outcomes.into_iter();
         results
-            .map(|(_, outcome)| outcome.and_then(super::task::Output::read))
+            .flatten()
+            .map(|outcome| outcome.and_then(super::task::Output::read))
             .collect()
     }
 }

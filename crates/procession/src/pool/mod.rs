@@ -1,7 +1,7 @@
 //! Pools and executors: many tasks over few workers.
 //!
 //! 1. `pool`, `executor`, `builder`, `map`, `stream`, `function`, `future`: what users see. 2. `crew`: processes or threads, the one place where the two part. 3. `hub`: what all handles of a
-//!    pool of processes share; `collect`, `dispatch`, `staff`, `supervisor`: its four jobs; `pending`, `task`: its tables; `sizing`: how many workers, how much memory. 4. `lane`, `record`: what
+//!    pool of processes share; `collect`, `dispatch`, `staff`, `supervisor`: its four jobs; `pending`, `task`, `small`: its tables; `sizing`: how many workers, how much memory. 4. `lane`, `record`: what
 //!    the pool and a worker share, and what they say. 5. `worker`, `context`: the worker's side. 6. `threads`: workers that are threads. 7. `error`.
 //!
 //! The protocol between pool and worker, with its deaths, is in `README.md` beside this file.
@@ -26,6 +26,7 @@ mod pending;
 mod pool;
 mod record;
 mod sizing;
+mod small;
 mod staff;
 mod stream;
 mod supervisor;

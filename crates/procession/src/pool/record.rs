@@ -153,18 +153,23 @@ pub(super) struct Packed {
 impl Packed {
     /// Packs arguments behind an empty header.
     pub(super) fn new(arguments: &impl Serialize) -> Result<Self, EncodeError> {
-        Self::with(|bytes| pack(arguments, bytes))
+        Self::with(Vec::new(), |bytes| pack(arguments, bytes))
     }
 
-    /// The same, of arguments that nobody needs any more: buffers in them move.
-    pub(super) fn consuming(arguments: impl Serialize) -> Result<Self, EncodeError> {
-        Self::with(|bytes| pack_consuming(arguments, bytes))
+    /// The same in a vector that is at hand, of arguments that nobody needs any more: buffers in them move.
+    pub(super) fn consuming_in(
+        arguments: impl Serialize,
+        space: Vec<u8>,
+    ) -> Result<Self, EncodeError> {
+        Self::with(space, |bytes| pack_consuming(arguments, bytes))
     }
 
     fn with(
+        mut bytes: Vec<u8>,
         pack: impl FnOnce(&mut Vec<u8>) -> Result<Vec<Hold>, EncodeError>,
     ) -> Result<Self, EncodeError> {
-        let mut bytes = Vec::with_capacity(HEAD + 16);
+        bytes.clear();
+        bytes.reserve(HEAD + 16);
         bytes.extend_from_slice(&[0; HEAD]);
         let holds = pack(&mut bytes)?;
         Ok(Self { bytes, holds })

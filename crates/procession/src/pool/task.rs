@@ -1,8 +1,10 @@
 //! A task, from its submission to its outcome.
 
 use super::error::TaskError;
-use super::record::{HEAD, Packed, TaskId};
-use crate::channel::{Delivery, unpack};
+use super::record::{HEAD, Packed, TaskHead, TaskId};
+use super::small::Small;
+use crate::channel::{Delivery, EncodeError, INLINE_MAX, unpack};
+use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::any::Any;
 use std::sync::Arc;
@@ -68,6 +70,8 @@ impl TaskOptions {
 pub(super) enum Output {
     /// A result of a process, packed.
     Bytes(Vec<u8>),
+    /// The same, in place.
+    Small(Small),
     /// The same, in a block, behind the header of its record.
     Block(Delivery),
     /// A result of a thread of this process.
@@ -75,11 +79,17 @@ pub(super) enum Output {
 }
 
 impl Output {
+    /// A packed result.
+    pub(super) fn packed(bytes: &[u8]) -> Self {
+        Small::of(bytes).map_or_else(|| Self::Bytes(bytes.to_vec()), Self::Small)
+    }
+
     /// The result itself.
     pub(super) fn read<R: DeserializeOwned + 'static>(self) -> Result<R, TaskError> {
         let undecodable = |reason: String| TaskError::UndecodableResult { reason };
         let read = match &self {
             Self::Bytes(bytes) => unpack(bytes),
+            Self::Small(small) => unpack(small.as_slice()),
             Self::Block(delivery) => {
                 let payload = delivery.payload();
                 payload.and_then(|payload| unpack(payload.get(HEAD..).unwrap_or_default()))
@@ -103,6 +113,7 @@ impl Output {
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Bytes(bytes) => bytes.len(),
+            Self::Small(small) => small.as_slice().len(),
             Self::Block(delivery) => usize::try_from(delivery.len).unwrap_or(usize::MAX),
             Self::Local(_) => 0,
         }
@@ -116,6 +127,11 @@ pub(super) type Outcome = Result<Output, TaskError>;
 pub(super) trait Sink: Send + Sync {
     /// The task number `index` of this sink is done.
     fn complete(&self, index: usize, outcome: Outcome);
+
+    /// Several are.
+    fn complete_all(&self, outcomes: &mut dyn Iterator<Item = (usize, Outcome)>) {
+        outcomes.for_each(|(index, outcome)| self.complete(index, outcome));
+    }
 }
 
 /// A task that runs in a thread of this process. Can be called again if the task may be tried again.
@@ -125,12 +141,73 @@ pub(super) type LocalCall = Box<dyn FnMut() -> Outcome + Send>;
 pub(super) enum Job {
     /// For a process: function number and packed arguments.
     Packed(Packed),
+    /// The same, in place.
+    Small(Small),
     /// For a process: a record that was in a lane and was taken back, in its block.
     Block(Delivery),
     /// For a thread.
     Local(LocalCall),
     /// Gone: a worker has it, and it will not be tried again.
     Sent,
+}
+
+impl Job {
+    /// Packs arguments, which nobody needs any more, by way of `space`.
+    pub(super) fn pack(
+        arguments: impl Serialize,
+        space: &mut Vec<u8>,
+    ) -> Result<Self, EncodeError> {
+        let packed = Packed::consuming_in(arguments, std::mem::take(space))?;
+        if !packed.holds.is_empty() {
+            return Ok(Self::Packed(packed));
+        }
+        match Small::of(&packed.bytes) {
+            Some(small) => {
+                *space = packed.bytes;
+                Ok(Self::Small(small))
+            }
+            None => Ok(Self::Packed(packed)),
+        }
+    }
+
+    /// A record without handles.
+    pub(super) fn record(bytes: &[u8]) -> Self {
+        let packed = || Packed {
+            bytes: bytes.to_vec(),
+            holds: Vec::new(),
+        };
+        Small::of(bytes).map_or_else(|| Self::Packed(packed()), Self::Small)
+    }
+
+    /// Writes the header.
+    pub(super) fn address(&mut self, head: TaskHead) {
+        match self {
+            Self::Packed(packed) => packed.address(head),
+            Self::Small(small) => small.as_mut_slice()[..HEAD].copy_from_slice(&head.to_bytes()),
+            _ => {}
+        }
+    }
+
+    /// The record, if it fits into the lane as it is.
+    pub(super) fn inline(&self) -> Option<&[u8]> {
+        match self {
+            Self::Packed(packed) => {
+                let fits = packed.holds.is_empty() && packed.bytes.len() <= INLINE_MAX;
+                fits.then_some(&packed.bytes[..])
+            }
+            Self::Small(small) => Some(small.as_slice()),
+            _ => None,
+        }
+    }
+
+    /// Bytes of the arguments, as far as they wait here.
+    pub(super) fn size(&self) -> usize {
+        match self {
+            Self::Packed(packed) => packed.bytes.len(),
+            Self::Small(small) => small.as_slice().len(),
+            _ => 0,
+        }
+    }
 }
 
 /// A task that is not done.

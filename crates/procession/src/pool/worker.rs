@@ -29,7 +29,7 @@ use crate::sys::clock::monotonic_ns;
 use crate::sys::fork::exit_now;
 use crate::sys::limits::process_memory;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 /// A sleeping pool is woken at most this often while there is more to do.
 const RING_EVERY: u64 = 50_000;
@@ -159,6 +159,8 @@ pub(super) struct Worker<'a> {
     owed: bool,
     /// When memory was looked at last.
     looked: u64,
+    /// When the last task ended, if nothing has taken time since: the next one begins then. A look at the clock is a good part of a tiny task.
+    ended: Cell<Option<u64>>,
     order: &'a Order,
 }
 
@@ -181,6 +183,7 @@ impl<'a> Worker<'a> {
             rung: 0,
             owed: false,
             looked: monotonic_ns(),
+            ended: Cell::new(None),
             order,
         }
     }
@@ -255,6 +258,7 @@ impl<'a> Worker<'a> {
             if self.owed {
                 self.ring(monotonic_ns());
             }
+            self.ended.set(None);
             let mut arrival = Arrival(&self.context);
             self.shared.tasks.get(me, &mut arrival, None).ok()?;
         } else {
@@ -265,6 +269,7 @@ impl<'a> Worker<'a> {
             return Some(Came::Stop);
         }
         if head.flags & DEFINE != 0 {
+            self.ended.set(None);
             self.define(head.function as usize);
             return Some(Came::Defined);
         }
@@ -285,7 +290,7 @@ impl<'a> Worker<'a> {
 
     pub(super) fn carry_out(&mut self, head: TaskHead) {
         let number = head.function as usize;
-        let begun = monotonic_ns();
+        let begun = self.ended.take().unwrap_or_else(monotonic_ns);
         if self.owed
             && self
                 .functions
@@ -313,6 +318,7 @@ impl<'a> Worker<'a> {
         if let Some(function) = self.functions.get_mut(number) {
             function.nanos = nanos;
         }
+        self.ended.set(Some(now));
         self.put(head.id, nanos, tag);
         self.done += 1;
         self.shared.done.store(self.done, Ordering::Relaxed);
@@ -331,6 +337,7 @@ impl<'a> Worker<'a> {
 
     fn ring(&mut self, now: u64) {
         self.bell.ring(&ShortWait, 1);
+        self.ended.set(None);
         (self.rung, self.owed) = (now, false);
     }
 
@@ -354,6 +361,7 @@ impl<'a> Worker<'a> {
             let mut parcel = if answer.holds.is_empty() && answer.bytes.len() <= INLINE_MAX {
                 Parcel::Inline(&answer.bytes)
             } else {
+                self.ended.set(None);
                 Parcel::Block {
                     block: pack_block(&answer.bytes, &answer.holds)?,
                     len: answer.bytes.len() as u64,
@@ -367,6 +375,7 @@ impl<'a> Worker<'a> {
                 // Full: the pool must take some first.
                 Err(_) => self.bell.ring(&ShortWait, 1),
             }
+            self.ended.set(None);
             match lane.put(self.shared.container(), &mut parcel, None) {
                 Ok(()) => Ok(()),
                 Err(PutFault::Heap(error)) => Err(*error),
@@ -386,11 +395,15 @@ impl<'a> Worker<'a> {
         if max_tasks != 0 && self.done >= max_tasks {
             return true;
         }
+        if max_memory == 0 {
+            return false;
+        }
         let now = monotonic_ns();
-        if max_memory == 0 || now.saturating_sub(self.looked) < LOOK_EVERY {
+        if now.saturating_sub(self.looked) < LOOK_EVERY {
             return false;
         }
         self.looked = now;
+        self.ended.set(None);
         let grown = process_memory(std::process::id())
             .is_ok_and(|memory| memory.rss - memory.shared.min(memory.rss) > max_memory);
         if grown {

@@ -5,6 +5,8 @@
 //! has said that it has everything, nothing may be lost or reordered, and all processes end before
 //! a function returns. `operations` is chosen by the harness to fill about 150 ms (40 ms with `--quick`); it begins with 4.
 
+pub(crate) mod pool;
+
 use crate::harness::{Attempt, Result};
 use crate::{buffers, process, scale};
 use procession::{Buffer, Connection, Lock, Pipe, Plain, Process, Queue, Raw, StartMethod};
