@@ -27,6 +27,8 @@
 //! - **Channels**: [`Queue`], [`JoinableQueue`], [`SimpleQueue`] for many producers and consumers; [`Pipe`] and its [`Connection`]s for two ends.
 //! - **Taking turns**: [`Lock`], [`RLock`], [`Semaphore`], [`BoundedSemaphore`], [`Condition`], [`Event`], [`Barrier`].
 //! - **Data that all see**: [`Value`], [`Array`], [`SharedAtomicU64`] and its kin, [`SharedMemory`], [`ShareableList`]; of any type and size, [`SharedDict`] and [`SharedList`].
+//! - **Maps and lists that all see**: [`SharedDict`], [`SharedList`], without a server.
+//! - **State of any type**: [`Manager`] owns it in a process of its own; [`Proxy`] runs your functions on it, from any process or, authenticated, another machine.
 //! - **Bytes that change hands**: [`Buffer`], of any size, without a copy.
 //!
 //! Each of the shared objects is a handle of a few words: clone it, pass it to a child, send it through a queue or a pipe, in any serde type. All copies name the same object,
@@ -45,7 +47,7 @@
 //! # Awaiting
 //!
 //! What waits can also be awaited, under any runtime: [`Queue::get_async`], [`Queue::stream`], [`Connection::recv_async`], [`Lock::acquire_async`], [`Semaphore::acquire_async`],
-//! [`Event::wait_async`], [`Condition::wait_async`], [`Barrier::wait_async`], [`Process::join_async`]. However many futures wait, one thread sleeps for them all. Each says in *Cancel safety* what
+//! [`Event::wait_async`], [`Condition::wait_async`], [`Barrier::wait_async`], [`Process::join_async`]; a [`Future`] of a pool is one, and [`Map::stream`] gives the results of a map. However many futures wait, one thread sleeps for them all. Each says in *Cancel safety* what
 //! dropping it does.
 //!
 //! # When a process dies
