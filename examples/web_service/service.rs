@@ -27,7 +27,7 @@ pub(crate) struct Service {
 impl Service {
     pub(crate) fn new() -> Result<Self, PoolError> {
         let executor = Executor::builder()
-            .initializer(step_back, ())
+            .nice(10) // whoever answers users goes first
             .name("hasher")
             .build_executor()?;
         let places = Arc::new(Semaphore::new(PLACES_PER_WORKER * executor.workers()));
@@ -55,12 +55,6 @@ impl Service {
     pub(crate) fn shut_down(&self) {
         self.executor.shutdown();
     }
-}
-
-/// In each worker: whoever answers users goes first, and the terminal's Ctrl-C is for the server, which then lets us finish.
-fn step_back((): ()) {
-    let _ = rustix::process::nice(10); // it may be that low already
-    let _ = rustix::process::setpgid(None, None);
 }
 
 /// Serves until `stop` is there; requests that are under way are answered.

@@ -57,6 +57,7 @@ pub struct PoolBuilder {
     max_tasks: u64,
     max_memory: u64,
     pinned: bool,
+    nice: i32,
     memory_reserve: Option<u64>,
 }
 
@@ -83,6 +84,7 @@ impl PoolBuilder {
             max_tasks: 0,
             max_memory: 0,
             pinned: false,
+            nice: 0,
             memory_reserve: None,
         }
     }
@@ -150,6 +152,13 @@ impl PoolBuilder {
         self
     }
 
+    /// Makes worker processes nicer than this one by so much (19 is the most): the system runs them only when nobody else wants the processor. Keeps a service responsive whose
+    /// workers are all busy.
+    pub fn nice(mut self, nice: i32) -> Self {
+        self.nice = nice;
+        self
+    }
+
     /// Begins no more tasks while less memory than so many bytes is free (of the machine, or of the control group if that is tighter), unless nothing runs at all; zero: never minds. Without it: a sixteenth of what
     /// there is, at most 512 MiB. Said in the log (`tracing`) when it begins and ends.
     pub fn memory_reserve(mut self, bytes: u64) -> Self {
@@ -211,6 +220,7 @@ impl PoolBuilder {
             } else {
                 Vec::new()
             },
+            nice: self.nice,
             memory_reserve: self.memory_reserve,
         };
         let hub = Arc::new(Hub::new(settings, PoolBell::new()?, Alarm::new()?));
@@ -230,6 +240,7 @@ impl PoolBuilder {
             ("a limit of tasks per worker", self.max_tasks != 0),
             ("a limit of memory per worker", self.max_memory != 0),
             ("pinning workers", self.pinned),
+            ("making workers nice", self.nice != 0),
         ];
         // Inline, for debugging, they are left out.
         if let Some((option, _)) = needs_processes

@@ -51,8 +51,9 @@ impl Sink for Cell {
         let callbacks = std::mem::take(&mut content.callbacks);
         self.done.store(true, Ordering::Release);
         drop(content);
-        wakers.into_iter().for_each(Waker::wake);
+        // Callbacks first: what they let go is there when who awaits goes on.
         callbacks.into_iter().for_each(|callback| callback());
+        wakers.into_iter().for_each(Waker::wake);
     }
 }
 

@@ -261,7 +261,7 @@ where
     }
 
     /// Reads at most so many items (or chunks, with a chunk size) more from the input than results were taken. Less than one counts as one. Without it: 1024 for each worker, fewer if arguments
-    /// or results are large (64 MiB of either at the most, but always two for each worker).
+    /// or results are large (64 MiB of either at the most, but always two for each worker); threads' values are not measured. Inline, one.
     #[doc(alias = "buffersize")]
     pub fn look_ahead(mut self, items: usize) -> Self {
         self.look_ahead = Some(items.max(1));
@@ -310,9 +310,12 @@ where
 
     /// Tasks that may be ahead of the caller now.
     fn window(&self) -> usize {
-        let workers = self.crew.size().max(1);
         if let Some(look_ahead) = self.look_ahead {
             return look_ahead;
+        }
+        let workers = self.crew.size();
+        if workers == 0 {
+            return 1;
         }
         let content = self.arrivals.content();
         let result = content.total.checked_div(content.arrived).unwrap_or(0);

@@ -19,8 +19,8 @@ use super::record::TaskId;
 use super::task::{Sink, Task};
 use super::worker::{self, Hook, Order};
 use crate::process::{PanicReport, Process, StartError, StartMethod};
-use crate::sys::affinity;
 use crate::sys::pidfd::ExitStatus;
+use crate::sys::scheduling;
 use crate::sys::signal;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -51,6 +51,7 @@ pub(super) struct Settings {
     pub(super) max_memory: u64,
     /// Processors to pin workers to, in turn; empty: they are not pinned.
     pub(super) cpus: Vec<usize>,
+    pub(super) nice: i32,
     pub(super) memory_reserve: Option<u64>,
 }
 
@@ -199,6 +200,7 @@ impl Hub {
             max_tasks: self.settings.max_tasks,
             max_memory: self.settings.max_memory,
             cpu,
+            nice: self.settings.nice,
         };
         // There is a supervisor by now, and a process with threads is not to be forked.
         let replaces = number >= self.settings.workers as u64;
@@ -209,6 +211,8 @@ impl Hub {
         let process = Process::builder(worker::run as fn(Order), order)
             .name(name)
             .daemon(true)
+            // Ctrl-C is for the program, which decides; workers end with it.
+            .new_process_group()
             .start_method(method)
             .start()?;
         Ok(Worker {
@@ -547,5 +551,5 @@ fn is_sigkill(status: ExitStatus) -> bool {
 
 /// The processors that workers are pinned to.
 pub(super) fn cpus_to_pin() -> Vec<usize> {
-    affinity::allowed().unwrap_or_default()
+    scheduling::allowed().unwrap_or_default()
 }

@@ -133,6 +133,7 @@ impl<C: Cargo> Trial<C> {
             max_tasks: 0,
             max_memory: 0,
             cpu: None,
+            nice: 0,
         }
     }
 

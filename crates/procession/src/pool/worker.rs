@@ -23,11 +23,11 @@ use crate::family::Owner;
 use crate::heap::{HeapError, Hold, Shared, ShortWait, myself};
 use crate::process::PanicReport;
 use crate::sync::raw::RawBell;
-use crate::sys::affinity::pin;
 use crate::sys::call::{Call, Resolved};
 use crate::sys::clock::monotonic_ns;
 use crate::sys::fork::exit_now;
 use crate::sys::limits::process_memory;
+use crate::sys::scheduling::{be_nicer, pin};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::cell::{Cell, RefCell};
 
@@ -53,6 +53,8 @@ pub(super) struct Order {
     /// Resident bytes after which it leaves; 0: no limit.
     pub(super) max_memory: u64,
     pub(super) cpu: Option<usize>,
+    /// How much nicer it is than its pool's process.
+    pub(super) nice: i32,
 }
 
 /// A function to be called in each worker, with its argument.
@@ -136,6 +138,11 @@ pub(super) fn run(order: Order) {
         && let Err(error) = pin(cpu)
     {
         tracing::warn!(cpu, %error, "worker is not pinned");
+    }
+    if order.nice != 0
+        && let Err(error) = be_nicer(order.nice)
+    {
+        tracing::warn!(%error, "worker is no nicer");
     }
     Worker::new(&order, me).live();
 }

@@ -1,6 +1,5 @@
 //! The only place that talks to the operating system.
 //!
-//! - `affinity`: which processors are ours;
 //! - `atfork`: being told of forks and of the end of the process;
 //! - `bytes`: bytes that several processes read and write at the same time;
 //! - `call`: calling a function that another process named;
@@ -19,6 +18,7 @@
 //! - `parent`: acting when the parent dies;
 //! - `pidfd`: watching, signalling and reaping one process;
 //! - `random`: random bytes;
+//! - `scheduling`: on which processors, and how urgently;
 //! - `signal`: names of signals, blocking them;
 //! - `socket`: messages with descriptors; whether a peer is still there;
 //! - `spawn`: starting a program.
@@ -26,7 +26,6 @@
 //! # Safety
 //! Everything that needs a raw system call or a raw pointer to mapped memory is here, behind a safe front.
 
-pub(crate) mod affinity;
 pub(crate) mod atfork;
 pub(crate) mod bytes;
 pub(crate) mod call;
@@ -45,6 +44,7 @@ pub(crate) mod object;
 pub(crate) mod parent;
 pub(crate) mod pidfd;
 pub(crate) mod random;
+pub(crate) mod scheduling;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod spawn;

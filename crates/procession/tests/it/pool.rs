@@ -620,3 +620,16 @@ fn finalizers_run_in_workers_that_end_in_order() {
     let ended: HashSet<u32> = (0..2).map(|_| queue.get().expect("get")).collect();
     assert!(ended.is_superset(&pids), "{ended:?} {pids:?}");
 }
+
+#[test]
+fn workers_are_nice_and_out_of_reach_of_the_terminal() {
+    let pool = Pool::builder().workers(1).nice(3).build().expect("pool");
+    let ours = rustix::process::getpriority_process(None).expect("priority");
+    let theirs = |()| {
+        let nice = rustix::process::getpriority_process(None).expect("priority");
+        (nice, rustix::process::getpgrp().as_raw_pid())
+    };
+    let (nice, group) = pool.apply(theirs, ()).expect("apply");
+    assert_eq!(nice, (ours + 3).min(19));
+    assert_ne!(group, rustix::process::getpgrp().as_raw_pid());
+}

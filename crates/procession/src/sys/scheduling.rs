@@ -1,6 +1,7 @@
-//! Which processors a process may run on.
+//! Which processors a process may run on, and how urgently.
 
 use super::error::failed;
+use rustix::process::nice;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::io;
 
@@ -21,6 +22,14 @@ pub(crate) fn pin(cpu: usize) -> io::Result<()> {
     }
     set.set(cpu);
     sched_setaffinity(None, &set).map_err(|error| failed(format!("stay on processor {cpu}"), error))
+}
+
+/// Adds to the niceness of this thread, and of those it will start: the higher, the less urgent, up to 19.
+pub(crate) fn be_nicer(by: i32) -> io::Result<()> {
+    match nice(by) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(failed(format!("be nicer by {by}"), error)),
+    }
 }
 
 #[cfg(test)]
