@@ -943,6 +943,16 @@ impl Channel {
         std::mem::forget(self.lock(&self.consumers));
     }
 
+    /// Whether somebody holds C, by what its word says.
+    pub(crate) fn consumers_are_busy(&self) -> bool {
+        self.consumers.owner().is_some()
+    }
+
+    /// The same of P.
+    pub(crate) fn producers_are_busy(&self) -> bool {
+        self.producers.owner().is_some()
+    }
+
     /// Frees P and C, whoever has them by what their words say. For whoever is the only one left that uses the channel.
     pub(crate) fn free_locks(&self) {
         for lock in [&self.producers, &self.consumers] {

@@ -15,6 +15,8 @@ mod error;
 mod executor;
 mod function;
 mod future;
+#[cfg(test)]
+mod hostile;
 mod hub;
 mod lane;
 mod map;

@@ -121,10 +121,10 @@ impl Worker {
         let passed = now.duration_since(self.looked).min(LOOK);
         self.looked = now;
         let shared = &self.lane.shared;
-        let somewhere = self.assigned == 0
-            || shared.tasks.has_items()
-            || self.lane.current().is_some()
-            || shared.results.has_items();
+        // In its hand or in its lane; unless locks that nobody gives back keep it from taking and putting.
+        let in_hand = self.lane.current().is_some() && !shared.results.producers_are_busy();
+        let in_lane = shared.tasks.has_items() && !shared.tasks.consumers_are_busy();
+        let somewhere = self.assigned == 0 || in_hand || in_lane || shared.results.has_items();
         self.missing = if somewhere {
             Duration::ZERO
         } else {

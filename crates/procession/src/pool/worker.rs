@@ -205,7 +205,8 @@ impl<'a> Worker<'a> {
                 Some(Came::Defined) => {}
                 Some(Came::Stop) | None => break,
             }
-            if self.is_worn_out() {
+            // If the word says so already, a task overwrote it, and the pool gives us nothing more.
+            if self.is_worn_out() || self.shared.leaving.load(Ordering::Relaxed) != 0 {
                 self.shared.leaving.store(1, Ordering::SeqCst);
                 break;
             }
