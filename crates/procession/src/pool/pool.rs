@@ -175,7 +175,7 @@ impl Pool {
     /// fn main() -> Result<(), Box<dyn std::error::Error>> {
     ///     procession::init();
     ///     let pool = procession::Pool::new(2)?;
-    ///     assert_eq!(pool.map(|word: &str| word.len(), [])?, [0usize; 0]);
+    ///     assert_eq!(pool.map(|x: u8| x, [])?, [0u8; 0]);
     ///     assert_eq!(pool.map(|word: String| word.len(), ["a".to_owned(), "bc".to_owned()])?, [1, 2]);
     ///     Ok(())
     /// }
