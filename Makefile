@@ -34,7 +34,7 @@ loom: ## explore the state machines with the model checker
 	RUSTFLAGS="--cfg procession_loom" $(CARGO) test -p procession --release --lib --target-dir target/loom loom_
 
 crash: ## kill participants at every instruction, then a storm of kills
-	$(CARGO) test -p procession --profile crash --lib crash_ -- --nocapture --test-threads=1
+	$(CARGO) test -p procession --profile crash --lib --test it crash_ -- --nocapture --test-threads=1
 
 clean: ## remove everything that was built
 	$(CARGO) clean

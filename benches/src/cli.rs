@@ -16,6 +16,9 @@ struct Options {
     /// Run only these concepts.
     #[arg(long, value_delimiter = ',', value_name = "CONCEPT,...")]
     only: Vec<Concept>,
+    /// Of those, run only the cases whose title contains this.
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    case: String,
     /// Rounds of each subject (at least 1).
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     rounds: Option<u32>,
@@ -116,6 +119,7 @@ fn measure(options: &Options) -> Result<()> {
         .concepts()
         .into_iter()
         .flat_map(Concept::cases)
+        .filter(|case| case.title.contains(&options.case))
         .collect();
     for case in &cases {
         let result = harness::measure(case, &settings);

@@ -3,6 +3,8 @@
 //! Every run has a watchdog, and is over only when no process of it is left.
 
 use std::fs::{self, File};
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -280,4 +282,188 @@ fn bad_arguments_are_refused() {
         assert_eq!(run.status.code(), Some(1));
         assert_eq!(run.stderr, complaint);
     }
+}
+
+#[test]
+fn monte_carlo_pi() {
+    let output = run(env!("CARGO_BIN_EXE_monte_carlo_pi"), &["3000000"]).output();
+    assert_line(&output, "3000000 points, 3 tasks");
+    assert_eq!(output.matches("π = 3.140967").count(), 3, "{output}"); // the seeds decide
+    assert!(output.contains("all three the same"), "{output}");
+}
+
+#[test]
+fn matrix() {
+    let output = run(env!("CARGO_BIN_EXE_matrix"), &["100"]).output();
+    assert_eq!(output.matches(" GFLOP/s").count(), 2, "{output}");
+    assert!(output.contains("the same to the last bit"), "{output}");
+}
+
+#[test]
+fn csv_join() {
+    let output = run(env!("CARGO_BIN_EXE_csv_join"), &["50000"]).output();
+    assert!(
+        output.starts_with("50000 orders of 6250 customers"),
+        "{output}"
+    );
+    assert!(output.contains("the same, "), "{output}");
+    let countries = ["AT", "BR", "DE", "FR", "IN", "JP", "KE", "US"];
+    let orders = countries.map(|country| number_after(&output, country));
+    assert_eq!(orders.iter().sum::<u64>(), 50_000, "{output}");
+    assert!(orders.is_sorted_by(|more, less| more > less), "{output}"); // as they are made up
+}
+
+#[test]
+fn fetch_pages() {
+    let output = run(env!("CARGO_BIN_EXE_fetch_pages"), &["30"]).output();
+    // 20000 words and the title of each page
+    assert_eq!(number_after(&output, "all three the same:"), 30 * 20_001);
+    let at_once = |label| {
+        let line = output.lines().find(|line| line.trim().starts_with(label));
+        line.and_then(|line| line.split_whitespace().last()?.parse().ok())
+    };
+    assert_eq!(at_once("this thread"), Some(1), "{output}");
+    assert!(matches!(at_once("16 threads"), Some(2..=16)), "{output}");
+}
+
+#[test]
+fn flaky() {
+    let output = run(env!("CARGO_BIN_EXE_flaky"), &["13", "2000"]).output();
+    for row in [
+        "0  dies, fine                0",
+        "1  fine                      1",
+        "4  hangs, hangs, panics      task panicked at examples/flaky/main.rs:",
+        "9  panics, hangs, hangs      task ran longer than 2s; its worker was replaced",
+        "12  hangs, dies, dies         worker `Pool-1-",
+    ] {
+        let found = |line: &str| line.trim().starts_with(row);
+        assert!(output.lines().any(found), "no `{row}` in:\n{output}");
+    }
+    assert!(output.contains("killed by SIGABRT while it ran task `square 12`"));
+    assert!(output.contains("10 of 13 tasks done in "), "{output}");
+    assert!(
+        output.ends_with("27 tries, of which 4 panicked, 6 hung, 7 died\n"),
+        "{output}"
+    );
+}
+
+#[test]
+fn segfault() {
+    let output = run(env!("CARGO_BIN_EXE_segfault"), &[]).output();
+    let lines: Vec<_> = output.lines().collect();
+    assert_eq!(lines.len(), 7, "{output}");
+    for (n, line) in (1u64..).zip(lines) {
+        let label = format!("sum {n}   ");
+        let rest = line.strip_prefix(&label).expect("the tasks in order");
+        if n == 3 {
+            assert!(rest.starts_with("worker `adder-"), "{output}");
+            let how = ") killed by SIGSEGV while it ran task `sum 3` (peak ";
+            assert!(rest.contains(how), "{output}");
+        } else {
+            let numbers = 6 << 20;
+            let sum: u64 = (0..numbers).map(|index| index % (n + 1)).sum();
+            assert!(rest.starts_with(&sum.to_string()), "{output}");
+        }
+    }
+}
+
+/// A directory with images of a white square on black.
+fn squares_in(name: &str) -> PathBuf {
+    let root = scratch(&format!("{name}-{}", std::process::id()));
+    fs::create_dir_all(root.join("in")).expect("a folder");
+    for n in 0..6 {
+        let is_inside = |x, y| (20..40).contains(&x) && (20..40).contains(&y);
+        let image = image::GrayImage::from_fn(60 + n, 60, |x, y| {
+            image::Luma([if is_inside(x, y) { 255 } else { 0 }])
+        });
+        let extension = if n < 4 { "png" } else { "jpg" };
+        let path = root.join(format!("in/{n}.{extension}"));
+        image.save(path).expect("a file");
+    }
+    root
+}
+
+#[test]
+fn image_filter() {
+    let root = squares_in("images");
+    let path = |name| root.join(name).to_str().expect("a plain path").to_owned();
+    let arguments = [path("in"), path("out")];
+    let arguments = [arguments[0].as_str(), arguments[1].as_str()];
+    let output = run(env!("CARGO_BIN_EXE_image_filter"), &arguments).output();
+    assert!(output.starts_with("edges of 6 images\n"), "{output}");
+    assert!(output.contains("all the same, "), "{output}");
+    for n in 0..6 {
+        let edges = image::open(root.join(format!("out/{n:03}-{n}.png")));
+        let edges = edges.expect("an image").into_luma8();
+        assert_eq!(edges.dimensions(), (60 + n, 60));
+        assert!(edges.get_pixel(21, 30).0[0] < 128, "no edge in {n}");
+        assert!(edges.get_pixel(30, 30).0[0] > 200, "an edge in {n}");
+    }
+
+    fs::write(root.join("in/broken.png"), "no image").expect("a file");
+    let run = run(env!("CARGO_BIN_EXE_image_filter"), &arguments);
+    fs::remove_dir_all(&root).expect("our folder");
+    assert_eq!(run.status.code(), Some(1));
+    assert!(run.stderr.starts_with("image_filter: ") && run.stderr.contains("in/broken.png: "));
+}
+
+#[test]
+fn web_service() {
+    let output = run(env!("CARGO_BIN_EXE_web_service"), &["0.5"]).output();
+    let row = |label: &str| -> Vec<String> {
+        let line = output.lines().find(|line| line.trim().starts_with(label));
+        let line = line.unwrap_or_else(|| panic!("no line `{label}` in:\n{output}"));
+        line.split("  ")
+            .map(|word| word.trim().to_owned())
+            .filter(|word| !word.is_empty())
+            .collect()
+    };
+    let (idle, busy, overloaded) = (row("idle"), row("all workers busy"), row("overloaded"));
+    assert_eq!(idle[4..], ["0/s", "0/s"], "{output}");
+    assert!(busy[4] != "0/s" && busy[5] == "0/s", "{output}");
+    assert!(overloaded[4] != "0/s" && overloaded[5] != "0/s", "{output}");
+    assert_eq!(output.matches("p99 of /ping, ").count(), 2, "{output}");
+    assert_line(
+        &output,
+        "shut down: the request under way got 200, the next one connection refused",
+    );
+}
+
+/// A child that does not outlive the test.
+struct Served(Child);
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// As a person in a terminal: Ctrl-C goes to all processes of the group.
+#[test]
+fn web_service_until_ctrl_c() {
+    let child = Command::new(env!("CARGO_BIN_EXE_web_service"))
+        .args(["serve", "127.0.0.1:0"])
+        .process_group(0)
+        .stdout(Stdio::piped())
+        .spawn();
+    let mut child = Served(child.expect("the example starts"));
+    let mut stdout = BufReader::new(child.0.stdout.take().expect("a pipe"));
+    let mut line = String::new();
+    stdout.read_line(&mut line).expect("text");
+    let address = line.split("/ping").next().expect("an address");
+    let get = |path: &str| {
+        let mut response = ureq::get(format!("{address}{path}")).call().expect("200");
+        response.body_mut().read_to_string().expect("a text")
+    };
+    assert_eq!(get("/ping"), "pong");
+    let hash = get("/hash/secret");
+    assert!(hash.len() == 64 && hash == get("/hash/secret") && hash != get("/hash/other"));
+
+    let group = rustix::process::Pid::from_child(&child.0);
+    rustix::process::kill_process_group(group, rustix::process::Signal::INT).expect("a group");
+    let mut rest = String::new();
+    stdout.read_to_string(&mut rest).expect("text");
+    assert_eq!(rest, "done\n");
+    assert!(child.0.wait().expect("a child").success());
 }

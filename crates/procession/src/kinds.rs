@@ -57,11 +57,14 @@ kinds! {
     Array = 12, "Array", crate::value::SharedArray;
     Atomic = 13, "Atomic", crate::value::SharedAtomic;
     SharedMemory = 14, "SharedMemory", crate::value::SharedBytes;
-    ShareableList = 15, "ShareableList", crate::value::SharedList;
+    ShareableList = 15, "ShareableList", crate::value::SharedItems;
     Producer = 16, "Producer", crate::channel::SharedProducer;
     Buffer = 19, "Buffer", crate::channel::SharedBuffer;
+    SharedDict = 17, "SharedDict", crate::value::SharedDictBody;
+    SharedList = 18, "SharedList", crate::value::SharedListBody;
     Process = 20, "Process", crate::process::SharedProcess;
     Fd = 21, "Fd", crate::channel::SharedFd;
     Worker = 30, "worker's lanes", crate::pool::SharedWorker;
     Pool = 31, "pool's bell", crate::pool::SharedPool;
+    Ticket = 32, "Proxy", crate::manager::SharedTicket;
 }

@@ -157,7 +157,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
             let left = max - count;
             let got = match wait.take() {
                 Some(deadline) => channel.get_batch(me, left, &mut batch, deadline),
-                None => channel.try_get_batch(me, left, &mut batch),
+                None => channel.try_get_batch(me, left, &mut batch, None),
             };
             let mut keep = |item: Result<T, GetError>| {
                 count += 1;

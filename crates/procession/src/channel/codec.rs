@@ -181,7 +181,8 @@ fn reason(error: &postcard::Error) -> String {
 /// Scratch space larger than this is not kept.
 const KEEP_SCRATCH: usize = 1 << 20;
 
-fn with_scratch<R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+/// Runs `f` with empty scratch space of this thread.
+pub(crate) fn with_scratch<R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     let mut scratch = SCRATCH.take();
     scratch.clear();
     let result = f(&mut scratch);
@@ -253,6 +254,19 @@ fn pack_as<T: Serialize + ?Sized>(
     } else {
         Ok(holds)
     }
+}
+
+/// Serialises `value` behind whatever is in `bytes`, for somebody who does not share our memory: a shared object in it is an error.
+pub(crate) fn pack_plain<T: Serialize + ?Sized>(
+    value: &T,
+    bytes: &mut Vec<u8>,
+) -> Result<(), EncodeError> {
+    let outer = PACKING.replace(None);
+    REASON.set(None);
+    let written = postcard::to_extend(value, std::mem::take(bytes));
+    PACKING.set(outer);
+    *bytes = written.map_err(|error| EncodeError::Serialize(reason(&error)))?;
+    Ok(())
 }
 
 /// A block with the objects' list, if there are any, and the payload.

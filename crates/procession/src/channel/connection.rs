@@ -167,7 +167,7 @@ pub enum RecvError {
 impl From<sealed::Fault> for RecvError {
     fn from(fault: sealed::Fault) -> Self {
         match fault.0 {
-            GetFault::Empty => Self::Empty,
+            GetFault::Empty | GetFault::Busy => Self::Empty,
             GetFault::Closed => Self::Eof,
             GetFault::TimedOut => Self::TimedOut,
             GetFault::Corrupt(error) => Self::Decode(DecodeError::Heap(*error)),
@@ -372,6 +372,16 @@ impl<S, R, C> Connection<S, R, C> {
         Readiness::new(Watched::Pipe(self.pipe.clone(), 1 - self.end.side()))
     }
 
+    /// The channels that it receives from and sends to.
+    pub(crate) fn lanes(&self) -> (&Channel, &Channel) {
+        (self.in_lane(), self.out_lane())
+    }
+
+    /// The pipe, which can be held without holding this end, and our side of it.
+    pub(crate) fn pipe(&self) -> (&Shared<SharedPipe>, usize) {
+        (&self.pipe, self.side & 1)
+    }
+
     pub(super) fn watched(&self) -> (&Channel, Container) {
         (self.in_lane(), self.pipe.container())
     }
@@ -503,7 +513,7 @@ impl<S, R, C: Codec<R>> Connection<S, R, C> {
 
 fn send_error<T>(failure: PutFailure, message: T) -> SendError<T> {
     match failure {
-        PutFailure::Fault(PutFault::Full) => SendError::Full(message),
+        PutFailure::Fault(PutFault::Full | PutFault::Busy) => SendError::Full(message),
         PutFailure::Fault(PutFault::TimedOut) => SendError::TimedOut(message),
         PutFailure::Fault(PutFault::Closed | PutFault::NoReader) => SendError::Broken(message),
         PutFailure::Fault(PutFault::Heap(error)) => {

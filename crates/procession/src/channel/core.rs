@@ -23,6 +23,7 @@ use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::family::Waiter;
 use crate::heap::{Block, BlockRef, Container, Death, HeapError, ShortWait};
 use crate::sync::raw::{Commit, Deadline, Port, RawBell, RawCommit, RawLock, Slept};
+use std::time::{Duration, Instant};
 
 /// Largest payload that travels inside the ring.
 pub(crate) const INLINE_MAX: usize = 8 * 1024;
@@ -32,6 +33,14 @@ const FIRST_SEGMENT: u32 = 4 * 1024;
 const LAST_SEGMENT: u32 = 1024 * 1024;
 /// Most bytes of records in flight, all segments together: positions are modulo 2^32.
 const MAX_IN_FLIGHT: u32 = 1 << 30;
+
+/// How long whoever asks for it waits for P or C; `None`: as long as it takes. Their owner has them for the copy of a small record and gives
+/// them back when it dies, but it may be stopped, and its memory may be overwritten.
+pub(crate) type Patience = Option<Duration>;
+/// The patience of a reaper.
+const REAPER: Patience = Some(Duration::from_millis(500));
+/// Segments that a chain can have; a longer one is a corrupt circle.
+const LONGEST_CHAIN: u32 = MAX_IN_FLIGHT / FIRST_SEGMENT;
 
 /// Nothing more can be put; what is there can be taken.
 const CLOSED: u32 = 1;
@@ -110,6 +119,8 @@ pub(crate) enum PutFault {
     Closed,
     NoReader,
     TimedOut,
+    /// P was not to be had within the caller's patience.
+    Busy,
     Heap(Box<HeapError>),
 }
 
@@ -120,6 +131,8 @@ pub(crate) enum GetFault {
     /// Closed, and drained.
     Closed,
     TimedOut,
+    /// C was not to be had within the caller's patience.
+    Busy,
     Corrupt(Box<HeapError>),
 }
 
@@ -197,6 +210,26 @@ impl Channel {
         self.has_items() || self.is_closed()
     }
 
+    /// What takers sleep on.
+    pub(crate) fn items_bell(&self) -> &RawBell {
+        &self.items_bell
+    }
+
+    /// What putters sleep on.
+    pub(crate) fn room_bell(&self) -> &RawBell {
+        &self.room_bell
+    }
+
+    /// Everything ever taken, to see whether there is [more room](Self::has_more_room) since.
+    pub(crate) fn taken(&self) -> Commit {
+        self.head.look()
+    }
+
+    /// Whether a putter that found no room should try again.
+    pub(crate) fn has_more_room(&self, taken: Commit) -> bool {
+        self.head.look() != taken || self.flags.load(Ordering::SeqCst) != 0
+    }
+
     pub(crate) fn listeners(&self) -> &Listeners {
         &self.listeners
     }
@@ -212,9 +245,20 @@ impl Channel {
     /// Puts one parcel without waiting. On failure a block is still in `parcel`.
     #[inline]
     pub(crate) fn try_put(&self, me: Container, parcel: &mut Parcel<'_>) -> Result<(), PutFault> {
+        self.try_put_within(me, parcel, None)
+    }
+
+    /// As [`Channel::try_put`], with so much patience.
+    #[inline]
+    pub(crate) fn try_put_within(
+        &self,
+        me: Container,
+        parcel: &mut Parcel<'_>,
+        patience: Patience,
+    ) -> Result<(), PutFault> {
         match parcel {
-            Parcel::Inline(bytes) => self.put_record(me, Tag::Inline, bytes)?,
-            Parcel::Block { .. } => self.try_put_block(me, parcel)?,
+            Parcel::Inline(bytes) => self.put_record(me, Tag::Inline, bytes, patience)?,
+            Parcel::Block { .. } => self.try_put_block(me, parcel, patience)?,
         }
         self.items_bell.ring(&ShortWait, 1);
         self.tell_listeners();
@@ -253,7 +297,7 @@ impl Channel {
             if late {
                 return Err(PutFault::TimedOut);
             }
-            let moved = || self.head.look() != head || self.flags.load(Ordering::SeqCst) != 0;
+            let moved = || self.has_more_room(head);
             self.spin_for_room(&waiter, &mut turn);
             if !moved() {
                 late = self.room_bell.sleep(&waiter, deadline, moved) == Slept::TimedOut;
@@ -346,14 +390,14 @@ impl Channel {
         let (mut turn, mut late) = (0, false);
         loop {
             let head = self.head.look();
-            match self.try_put_batch(me, batch, from) {
+            match self.try_put_batch(me, batch, from, None) {
                 Err(PutFault::Full) => {}
                 result => return result,
             }
             if late {
                 return Err(PutFault::TimedOut);
             }
-            let moved = || self.head.look() != head || self.flags.load(Ordering::SeqCst) != 0;
+            let moved = || self.has_more_room(head);
             while waiter.spin(turn) && !moved() {
                 turn += 1;
             }
@@ -363,15 +407,18 @@ impl Channel {
         }
     }
 
-    /// As [`Channel::put_batch`], without waiting.
+    /// As [`Channel::put_batch`], without waiting for room.
     pub(crate) fn try_put_batch(
         &self,
         me: Container,
         batch: &Batch,
         from: usize,
+        patience: Patience,
     ) -> Result<usize, PutFault> {
         loop {
-            let guard = self.lock(&self.producers);
+            let guard = self
+                .lock_within(&self.producers, patience)
+                .ok_or(PutFault::Busy)?;
             let start = self.tail.own();
             let (mut tail, mut crowded) = (start, None);
             for payload in batch.iter_from(from) {
@@ -397,7 +444,9 @@ impl Channel {
                 }
                 None => return Ok(0),
                 Some(Crowded::Fault(fault)) => return Err(fault),
-                Some(Crowded::NeedSegment { base, capacity }) => self.grow(me, base, capacity)?,
+                Some(Crowded::NeedSegment { base, capacity }) => {
+                    self.grow(me, base, capacity, patience)?;
+                }
             }
         }
     }
@@ -433,19 +482,22 @@ impl Channel {
         into: &mut Batch,
         deadline: Deadline,
     ) -> Result<(), GetFault> {
-        self.take_when_ready(deadline, || self.try_get_batch(me, max, into))
+        self.take_when_ready(deadline, || self.try_get_batch(me, max, into, None))
     }
 
-    /// As [`Channel::get_batch`], without waiting.
+    /// As [`Channel::get_batch`], without waiting for an item.
     pub(crate) fn try_get_batch(
         &self,
         me: Container,
         max: usize,
         into: &mut Batch,
+        patience: Patience,
     ) -> Result<(), GetFault> {
         let mut retired = None;
         let before = into.len();
-        let guard = self.lock(&self.consumers);
+        let guard = self
+            .lock_within(&self.consumers, patience)
+            .ok_or(GetFault::Busy)?;
         let result = self.take_batch_under_lock(me, max, into, &mut retired);
         drop(guard);
         drop(retired);
@@ -527,7 +579,12 @@ impl Channel {
     }
 
     #[cold]
-    fn try_put_block(&self, me: Container, parcel: &mut Parcel<'_>) -> Result<(), PutFault> {
+    fn try_put_block(
+        &self,
+        me: Container,
+        parcel: &mut Parcel<'_>,
+        patience: Patience,
+    ) -> Result<(), PutFault> {
         let Parcel::Block {
             block,
             len,
@@ -541,7 +598,7 @@ impl Channel {
             let mut record = [0; 16];
             record[..8].copy_from_slice(&reference.to_bits().to_ne_bytes());
             record[8..].copy_from_slice(&len.to_ne_bytes());
-            self.put_record(me, tag, &record)
+            self.put_record(me, tag, &record, patience)
         });
         attached.map_err(|(block, fault)| {
             *parcel = Parcel::Block {
@@ -555,14 +612,22 @@ impl Channel {
 
     /// Takes P, makes room, writes, commits.
     #[inline]
-    fn put_record(&self, me: Container, tag: Tag, payload: &[u8]) -> Result<(), PutFault> {
+    fn put_record(
+        &self,
+        me: Container,
+        tag: Tag,
+        payload: &[u8],
+        patience: Patience,
+    ) -> Result<(), PutFault> {
         loop {
-            let _guard = self.lock(&self.producers);
+            let _guard = self
+                .lock_within(&self.producers, patience)
+                .ok_or(PutFault::Busy)?;
             match self.put_under_lock(tag, payload) {
                 Err(Crowded::NeedSegment { base, capacity }) => {
                     drop(_guard);
                     // Allocation happens outside the lock; whoever comes first links its segment, a second one is freed.
-                    self.grow(me, base, capacity)?;
+                    self.grow(me, base, capacity, patience)?;
                 }
                 Err(Crowded::Fault(fault)) => return Err(fault),
                 Ok(()) => return Ok(()),
@@ -660,7 +725,7 @@ impl Channel {
         }
         let mut segment =
             Segment::open(reference).map_err(|error| Crowded::Fault(PutFault::heap(error)))?;
-        loop {
+        for _ in 0..LONGEST_CHAIN {
             let next = segment.head.next.load(Ordering::Acquire);
             if next == 0 {
                 segment.keep_near(tail);
@@ -669,15 +734,25 @@ impl Channel {
             self.last.store(next, Ordering::Release);
             segment = Segment::open(next).map_err(|error| Crowded::Fault(PutFault::heap(error)))?;
         }
+        let circle = HeapError::Corrupt("the segments of a channel form a circle");
+        Err(Crowded::Fault(PutFault::heap(circle)))
     }
 
     /// Allocates a segment and links it behind the last one, unless somebody else did meanwhile.
     #[cold]
-    fn grow(&self, me: Container, base: u32, capacity: u32) -> Result<(), PutFault> {
+    fn grow(
+        &self,
+        me: Container,
+        base: u32,
+        capacity: u32,
+        patience: Patience,
+    ) -> Result<(), PutFault> {
         let mut block = Block::alloc(Segment::block_size(capacity)).map_err(PutFault::heap)?;
         Segment::format(&mut block, base, capacity);
         let linked = block.attach(me, |reference| {
-            let _guard = self.lock(&self.producers);
+            let _guard = self
+                .lock_within(&self.producers, patience)
+                .ok_or(Some(PutFault::Busy))?;
             self.link(base, capacity, reference)
         });
         // Not linked: the block comes back and is freed; the caller looks again.
@@ -852,6 +927,30 @@ impl Channel {
         Guard { lock }
     }
 
+    /// P or C, if it is to be had within the caller's patience.
+    #[inline]
+    fn lock_within<'a>(&'a self, lock: &'a RawLock, patience: Patience) -> Option<Guard<'a>> {
+        if lock.try_acquire(&ShortWait).is_err() {
+            let deadline = patience.map(|patience| Instant::now() + patience);
+            lock.acquire(&ShortWait, deadline).ok()?;
+        }
+        Some(Guard { lock })
+    }
+
+    /// Takes C for good.
+    #[cfg(test)]
+    pub(crate) fn keep_consumers_out(&self) {
+        std::mem::forget(self.lock(&self.consumers));
+    }
+
+    /// Frees P and C, whoever has them by what their words say. For whoever is the only one left that uses the channel.
+    pub(crate) fn free_locks(&self) {
+        for lock in [&self.producers, &self.consumers] {
+            // Free already: as good.
+            let _ = lock.release(&ShortWait);
+        }
+    }
+
     /// A participant died: give its locks back, wake who may have waited for its wake.
     pub(crate) fn reap(&self, death: Death) {
         let port = Waiter::new();
@@ -864,8 +963,14 @@ impl Channel {
 
     /// Whether the block is a message in flight or a segment of this channel.
     pub(crate) fn contains(&self, block: BlockRef) -> bool {
-        let _p = self.lock(&self.producers);
-        let _c = self.lock(&self.consumers);
+        let locks = (
+            self.lock_within(&self.producers, REAPER),
+            self.lock_within(&self.consumers, REAPER),
+        );
+        let (Some(_), Some(_)) = &locks else {
+            // Its words were overwritten, or somebody is stopped: what may be in use is not freed.
+            return true;
+        };
         let mut found = false;
         self.each_segment(|reference, segment, from, to| {
             found |= reference == block.to_bits() || has_record(segment, from, to, block);
@@ -876,6 +981,8 @@ impl Channel {
     /// Frees everything in flight and every segment. Can be done again after a death midway.
     pub(crate) fn destroy(&self, me: Container) {
         self.listeners.destroy(me);
+        // Nobody else is left; what the words say was said by somebody dead, or makes no sense.
+        self.free_locks();
         while self.has_items() {
             let _ = self.take_record(me, &mut Discard);
         }
@@ -903,8 +1010,7 @@ impl Channel {
             reference => reference,
         };
         let mut from = head.bytes;
-        // A chain is as long as what is in flight allows; a longer one is a corrupt circle.
-        for _ in 0..MAX_IN_FLIGHT / FIRST_SEGMENT {
+        for _ in 0..LONGEST_CHAIN {
             let Ok(segment) = Segment::open(reference) else {
                 return;
             };

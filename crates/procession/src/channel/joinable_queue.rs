@@ -1,7 +1,7 @@
 //! JoinableQueue: a queue that knows when all its items have been dealt with.
 
 use super::codec::{Codec, Serde};
-use super::queue::Queue;
+use super::queue::{Queue, SharedQueue};
 use crate::atomic::Ordering;
 use crate::family::Waiter;
 use crate::heap::HeapError;
@@ -40,6 +40,14 @@ pub struct TooManyDone;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(bound = "")]
 pub struct JoinableQueue<T, C = Serde>(pub(super) Queue<T, C>);
+
+impl SharedQueue {
+    /// Items put for which `task_done` has not been called.
+    pub(crate) fn unfinished(&self) -> usize {
+        let done = self.done.load(Ordering::SeqCst);
+        self.channel.ever_put().wrapping_sub(done) as usize
+    }
+}
 
 impl<T, C: Codec<T>> JoinableQueue<T, C> {
     /// Creates a queue for at most `maxsize` items at one time; 0 means no limit.
@@ -87,8 +95,7 @@ impl<T, C: Codec<T>> JoinableQueue<T, C> {
     /// Items put for which `task_done` has not been called.
     #[must_use]
     pub fn unfinished(&self) -> usize {
-        let done = self.0.shared.done.load(Ordering::SeqCst);
-        self.0.shared.channel.ever_put().wrapping_sub(done) as usize
+        self.0.shared.unfinished()
     }
 
     /// Waits until every item put was dealt with.

@@ -16,10 +16,10 @@ use std::time::{Duration, Instant};
 #[repr(C, align(64))]
 #[derive(Debug, zerocopy::FromBytes)]
 pub(crate) struct SharedQueue {
-    pub(super) channel: Channel,
+    pub(crate) channel: Channel,
     /// Items for which `task_done` was called, modulo 2^32 (`joinable_queue.rs`).
     pub(super) done: AtomicU32,
-    pub(super) done_bell: RawBell,
+    pub(crate) done_bell: RawBell,
     spare: [AtomicU32; 13],
 }
 const _: () = assert!(size_of::<SharedQueue>() == 256);
@@ -129,7 +129,7 @@ impl From<EncodeError> for PutFailure {
 impl From<sealed::Fault> for GetError {
     fn from(fault: sealed::Fault) -> Self {
         match fault.0 {
-            GetFault::Empty => Self::Empty,
+            GetFault::Empty | GetFault::Busy => Self::Empty,
             GetFault::Closed => Self::Closed,
             GetFault::TimedOut => Self::TimedOut,
             GetFault::Corrupt(error) => Self::Decode(DecodeError::Heap(*error)),
@@ -139,7 +139,7 @@ impl From<sealed::Fault> for GetError {
 
 pub(super) fn put_error<T>(failure: PutFailure, value: T) -> PutError<T> {
     match failure {
-        PutFailure::Fault(PutFault::Full) => PutError::Full(value),
+        PutFailure::Fault(PutFault::Full | PutFault::Busy) => PutError::Full(value),
         PutFailure::Fault(PutFault::TimedOut) => PutError::TimedOut(value),
         PutFailure::Fault(PutFault::Closed | PutFault::NoReader) => PutError::Closed(value),
         PutFailure::Fault(PutFault::Heap(error)) => {
@@ -334,6 +334,10 @@ impl<T, C: Codec<T>> Queue<T, C> {
     /// [`HeapError::System`] without a free descriptor, [`HeapError::Full`].
     pub fn readiness(&self) -> Result<Readiness, HeapError> {
         Readiness::new(Watched::Queue(self.shared.clone()))
+    }
+
+    pub(crate) fn shared(&self) -> &Shared<SharedQueue> {
+        &self.shared
     }
 
     /// Items put and not yet taken; out of date as soon as it is read if others use the queue.

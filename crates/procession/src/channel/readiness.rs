@@ -20,14 +20,14 @@ static ALIVE: AtomicU32 = AtomicU32::new(0);
 
 /// The channel it is about, kept alive.
 #[derive(Debug)]
-pub(super) enum Watched {
+pub(crate) enum Watched {
     Queue(Shared<SharedQueue>),
     /// The pipe and the lane to be read.
     Pipe(Shared<SharedPipe>, usize),
 }
 
 impl Watched {
-    fn channel(&self) -> (&Channel, Container) {
+    pub(crate) fn channel(&self) -> (&Channel, Container) {
         match self {
             Self::Queue(queue) => (&queue.channel, queue.container()),
             Self::Pipe(pipe, lane) => (&pipe.lanes[*lane], pipe.container()),

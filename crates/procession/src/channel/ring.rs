@@ -209,7 +209,7 @@ impl Segment {
         let size = Self::record_size(len);
         let left = self.capacity() - (tail.wrapping_sub(self.base) & self.mask);
         if left < size {
-            self.put_header(tail, Tag::Pad.to_header(left - HEADER));
+            self.put_header(tail, Tag::Pad.to_header(left.saturating_sub(HEADER)));
             tail = tail.wrapping_add(left);
         }
         self.put_header(tail, tag.to_header(len));

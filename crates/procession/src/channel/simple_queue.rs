@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 /// `procession.SimpleQueue`
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(bound = "")]
-pub struct SimpleQueue<T, C = Serde>(pub(super) Queue<T, C>);
+pub struct SimpleQueue<T, C = Serde>(pub(crate) Queue<T, C>);
 
 impl<T, C: Codec<T>> SimpleQueue<T, C> {
     /// Creates an empty queue.

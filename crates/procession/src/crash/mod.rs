@@ -5,9 +5,11 @@
 //! 3. `stepper`: [`Scenario`] and [`Sweep`]; the supervisor which watches the lanes.
 //! 4. `lane`: the process that forks, steps, kills and checks, one victim per kill point.
 //! 5. `travel`: the way to the k-th instruction by few stops.
-//! 6. `wire`: what a lane tells its supervisor.
-//! 7. `report`: what was found, with symbols.
-//! 8. `storm`: random SIGKILL, SIGSTOP and SIGCONT against a crowd of members.
+//! 6. `states`: the way by changes of the shared memory, for operations too long to be killed at each instruction.
+//! 7. `rounds`: the same play in many processes, a fresh one each time.
+//! 8. `wire`: what a lane tells its supervisor.
+//! 9. `report`: what was found, with symbols.
+//! 10. `storm`: random SIGKILL, SIGSTOP and SIGCONT against a crowd of members.
 //!
 //! Nothing here knows the engine, and nothing is taken from `crate`: a test binary may include the folder
 //! with `#[path]`. Run it with
@@ -26,7 +28,9 @@
 mod lane;
 mod os;
 mod report;
+mod rounds;
 mod shared;
+mod states;
 mod stepper;
 mod storm;
 mod travel;
@@ -37,6 +41,8 @@ mod tests;
 
 pub(crate) use os::Pid;
 pub(crate) use report::{Fault, Report};
+pub(crate) use rounds::{round, rounds};
 pub(crate) use shared::Shared;
+pub(crate) use states::{Memory, State, Traced, Way, begin};
 pub(crate) use stepper::{Killed, Landing, Scenario, Sweep, kill_at_every_instruction};
 pub(crate) use storm::{Cause, Crowd, Death, Seat, Storm, Tally};

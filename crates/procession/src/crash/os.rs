@@ -4,12 +4,13 @@
 //! Forking: only the calling thread lives on in the child. glibc makes `malloc` usable there; the child must
 //! not need a lock that another thread of the test binary may hold, which is why the crash tests run with
 //! `--test-threads=1`. Ptrace: requests concern a child of the calling thread, and only its registers and its
-//! scheduling, never this process's memory. The two trap instructions change no memory and only one register.
+//! scheduling, never this process's memory. The two trap instructions change no memory and only one register. The calls that a
+//! tracee is made to do ([`call`]) are those that the tracer names: protecting a mapping that the test owns.
 #![expect(unsafe_code)]
 
-use std::arch::asm;
+use std::arch::{asm, naked_asm};
 use std::io;
-use std::mem::offset_of;
+use std::mem::{MaybeUninit, offset_of};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
@@ -103,13 +104,8 @@ pub(super) fn trace_me() -> io::Result<()> {
 
 /// Lets the kernel kill the stopped tracee when the tracer is gone.
 pub(super) fn die_with_tracer(pid: Pid) -> io::Result<()> {
-    ptrace(
-        libc::PTRACE_SETOPTIONS,
-        raw(pid),
-        0,
-        libc::PTRACE_O_EXITKILL as usize,
-    )
-    .map(drop)
+    let options = libc::PTRACE_O_EXITKILL | libc::PTRACE_O_TRACESYSGOOD;
+    ptrace(libc::PTRACE_SETOPTIONS, raw(pid), 0, options as usize).map(drop)
 }
 
 /// Runs the stopped tracee for one instruction, delivering `signal` (0: none).
@@ -120,6 +116,76 @@ pub(super) fn step(pid: Pid, signal: i32) -> io::Result<()> {
 /// Runs the stopped tracee freely, delivering `signal` (0: none).
 pub(super) fn resume(pid: Pid, signal: i32) -> io::Result<()> {
     ptrace(libc::PTRACE_CONT, raw(pid), 0, signal as usize).map(drop)
+}
+
+/// Runs the stopped tracee to the next beginning or end of a system call ([`AT_CALL`]), or to any other stop.
+pub(super) fn resume_to_call(pid: Pid, signal: i32) -> io::Result<()> {
+    ptrace(libc::PTRACE_SYSCALL, raw(pid), 0, signal as usize).map(drop)
+}
+
+/// The "signal" of a stop at the beginning or the end of a system call.
+pub(super) const AT_CALL: i32 = libc::SIGTRAP | 0x80;
+
+/// The address that made the stopped tracee's last fault.
+pub(super) fn fault_address(pid: Pid) -> io::Result<u64> {
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    ptrace(
+        libc::PTRACE_GETSIGINFO,
+        raw(pid),
+        0,
+        info.as_mut_ptr() as usize,
+    )?;
+    // SAFETY: zeroed, then written by the kernel: plain numbers, all of them valid.
+    let info = unsafe { info.assume_init() };
+    // SAFETY: a stop by SIGSEGV, whose `siginfo_t` has the address.
+    Ok(unsafe { info.si_addr() } as u64)
+}
+
+/// Whether the stopped tracee is about to make a system call.
+pub(super) fn at_syscall(pid: Pid, instruction: u64) -> io::Result<bool> {
+    const SYSCALL: u64 = 0x050f;
+    let code = ptrace(libc::PTRACE_PEEKTEXT, raw(pid), instruction as usize, 0)?;
+    Ok(code & 0xffff == SYSCALL)
+}
+
+/// Makes the stopped tracee do a system call on the spot, and go on as if it had not.
+pub(super) fn call(pid: Pid, number: c_long, arguments: [u64; 3]) -> io::Result<()> {
+    let before = registers(pid)?;
+    let mut registers = before;
+    registers.rip = gate as *const () as u64;
+    registers.rax = number as u64;
+    // Not inside a system call that would have to be restarted.
+    registers.orig_rax = u64::MAX;
+    [registers.rdi, registers.rsi, registers.rdx] = arguments;
+    set_registers(pid, registers)?;
+    step(pid, 0)?;
+    while wait(pid, true)? != Waited::Stopped(libc::SIGTRAP) {}
+    let result = self::registers(pid)?.rax as i64;
+    set_registers(pid, before)?;
+    if result < 0 {
+        Err(io::Error::from_raw_os_error(-result as i32))
+    } else {
+        Ok(())
+    }
+}
+
+/// Where [`call`] sends the tracee: the same place in every process that was forked from this one.
+#[unsafe(naked)]
+extern "C" fn gate() {
+    naked_asm!("syscall", "int3")
+}
+
+fn registers(pid: Pid) -> io::Result<libc::user_regs_struct> {
+    let mut registers = MaybeUninit::<libc::user_regs_struct>::zeroed();
+    let into = registers.as_mut_ptr() as usize;
+    ptrace(libc::PTRACE_GETREGS, raw(pid), 0, into)?;
+    // SAFETY: zeroed, then written by the kernel: plain numbers, all of them valid.
+    Ok(unsafe { registers.assume_init() })
+}
+
+fn set_registers(pid: Pid, mut registers: libc::user_regs_struct) -> io::Result<()> {
+    let from = (&raw mut registers) as usize;
+    ptrace(libc::PTRACE_SETREGS, raw(pid), 0, from).map(drop)
 }
 
 /// Address of the instruction that the stopped tracee will execute next.
@@ -145,9 +211,10 @@ pub(super) fn set_breakpoint(pid: Pid, address: Option<u64>) -> io::Result<()> {
 
 fn ptrace(request: libc::c_uint, pid: i32, address: usize, data: usize) -> io::Result<u64> {
     let mut word: c_long = 0;
-    let peek = request == libc::PTRACE_PEEKUSER;
+    let peek = request == libc::PTRACE_PEEKUSER || request == libc::PTRACE_PEEKTEXT;
     let data = if peek { (&raw mut word) as usize } else { data };
-    // SAFETY: the raw call writes memory for PEEKUSER only, and there `data` is the live local `word`.
+    // SAFETY: the raw call writes memory only where it peeks, and there `data` is the live local `word`, or where it gets registers or a
+    // signal, and there `data` is a live local of the caller's, of the type that the kernel fills.
     let result = unsafe {
         libc::syscall(
             libc::SYS_ptrace,

@@ -6,6 +6,7 @@
 
 use super::{Owner, reserve_place};
 use crate::heap::{self, Local, heap, me, set_me};
+use crate::sys::identity::Identity;
 use std::cell::{Cell, RefCell};
 use std::sync::MutexGuard;
 
@@ -24,17 +25,20 @@ pub(crate) fn forked_child() -> Option<Owner> {
     CHILD.take()
 }
 
-/// Makes a process that was cloned from a single-threaded template (no handlers ran) the participant `owner`, reserved by somebody else. What the template
-/// held it does not hold: handles it finds in its memory are dead. `false`: the place was given up meanwhile.
-pub(crate) fn become_participant(owner: Owner) -> bool {
-    let Some(heap) = heap() else { return false };
+/// In a process that was cloned from a single-threaded template (no handlers ran): it shares nothing from now on. What the template held it does not hold:
+/// handles it finds in its memory are dead.
+pub(crate) fn leave_template() {
+    let Some(heap) = heap() else { return };
     heap::lock_local().forget();
     heap.forget_holds();
-    let came_up = heap.activate_slot(owner);
+    heap::set_nobody();
+}
+
+/// Makes such a process, which is the one of that name, the participant `owner`, reserved by somebody else. `false`: the place was given up meanwhile.
+pub(crate) fn come_up(owner: Owner, identity: Identity) -> bool {
+    let came_up = heap().is_some_and(|heap| heap.activate_slot_as(owner, identity));
     if came_up {
         set_me(owner);
-    } else {
-        heap::set_nobody();
     }
     came_up
 }

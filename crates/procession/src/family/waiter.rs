@@ -4,12 +4,14 @@
 //! spinning for about the cost of a sleep is never worse than twice the best choice. Each thread keeps its own budget: waits that were
 //! short raise it, waits that were long lower it, so a thread that waits for slow things (or on a machine with more runnable
 //! threads than CPUs) soon stops burning its CPU.
+//!
+//! *A cold start.* Whoever had to wake the other side, for the first time in a while, sleeps at once: the other side may come up on this very CPU,
+//! and until then there is nothing to see. If such waits follow each other closely, the next ones spin.
 
 use crate::atomic::AtomicU32;
 use crate::family::{Owner, patrol};
-use crate::heap::{has_company, me, sleep_slice, the_heap};
+use crate::heap::{has_company, has_woken, me, sleep_slice, the_heap, wake};
 use crate::sync::raw::{Deadline, Port, Slept};
-use crate::sys::futex;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
@@ -25,9 +27,13 @@ const MAX_BUDGET: u32 = 50_000;
 const CLOCK_TURNS: u32 = 32;
 /// Turns of pure spinning before the CPU is offered to others in between.
 const POLITE_AFTER: u32 = 256;
+/// Waits that follow the wake of a sleeper within this time of each other are not cold.
+const WARM: Duration = Duration::from_micros(100);
 
 thread_local! {
     static BUDGET: Cell<u32> = const { Cell::new(MAX_BUDGET / 4) };
+    /// When a wait last followed the wake of a sleeper.
+    static LAST_CALL: Cell<Option<Instant>> = const { Cell::new(None) };
 }
 
 /// The port of one wait. Make a new one for each operation.
@@ -80,7 +86,7 @@ impl Port for Waiter {
     #[inline]
     fn spin(&self, turn: u32) -> bool {
         if turn == 0 {
-            return has_company();
+            return has_company() && !(has_woken() && is_cold());
         }
         self.spin_on(turn)
     }
@@ -101,7 +107,7 @@ impl Port for Waiter {
 
     #[inline]
     fn wake(&self, word: &AtomicU32, count: u32) -> u32 {
-        futex::wake(word, count)
+        wake(word, count)
     }
 }
 
@@ -112,6 +118,14 @@ impl Drop for Waiter {
             learn(since);
         }
     }
+}
+
+/// Whether the last wait that followed the wake of a sleeper, as this one does, was long ago.
+#[cold]
+fn is_cold() -> bool {
+    let now = Instant::now();
+    let last = LAST_CALL.replace(Some(now));
+    last.is_none_or(|last| now.duration_since(last) > WARM)
 }
 
 /// What the wait that began at `since` says about the next one: a short one is worth spinning for, whether or not we slept in the end.

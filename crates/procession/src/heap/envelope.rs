@@ -11,9 +11,10 @@ use super::block::{Block, BlockRef, ENVELOPE, link_at, word_at};
 use super::error::HeapError;
 use super::handle::Handle;
 use super::mapping::{Heap, the_heap};
-use super::object;
-use super::word::{EPOCH, Word};
+use super::object::{self, Hold};
+use super::word::Word;
 use crate::atomic::{AtomicU64, Ordering};
+use crate::sync::raw::holding;
 use std::ptr::NonNull;
 
 const ENTRY: u64 = 1 << 63;
@@ -42,6 +43,17 @@ pub(crate) fn fill(block: &Block, handles: &[Handle]) {
     }
 }
 
+/// Holds on everything that an envelope lists, given its words. The caller keeps the envelope where it is meanwhile.
+pub(crate) fn hold_all(words: &'static [AtomicU64]) -> Vec<Hold> {
+    let heap = the_heap();
+    let listed = list(words)
+        .iter()
+        .filter_map(|word| decode(heap, word.load(Ordering::SeqCst)));
+    listed
+        .map(|(index, generation)| Hold::new(heap, Handle::new(heap, index, generation)))
+        .collect()
+}
+
 /// Drops the list of an envelope that is about to be freed. The objects that nobody else holds go with it.
 pub(crate) fn release_all(block: &Block) {
     let heap = the_heap();
@@ -49,8 +61,9 @@ pub(crate) fn release_all(block: &Block) {
         let Some((index, _)) = decode(heap, word.load(Ordering::SeqCst)) else {
             continue;
         };
-        heap.words()[index as usize].fetch_add(EPOCH, Ordering::SeqCst);
-        word.store(0, Ordering::SeqCst);
+        holding::let_go(&heap.words()[index as usize], || {
+            word.store(0, Ordering::SeqCst);
+        });
         object::uncount_in_flight(heap, index);
         heap.free_if_unheld(index);
     }

@@ -7,16 +7,16 @@
 //! **Add before remove.** Whoever passes an object on sets the receiver's bit before it clears its own, and before each
 //! removal the object's epoch is counted up. Whoever removed the last bit it knows of reads the object's word, looks through all rows,
 //! and frees by a CAS on that very word: if the object moved between rows meanwhile, the epoch differs and it looks again
-//! (scenario "moving holder").
+//! (scenario "moving holder"). That decision is `sync/raw/holding.rs`, which loom explores.
 //!
 //! **Death.** Before the bit is set: no hold. After: the reaper clears the row. Between clearing a bit and looking for others:
 //! the reaper's sweep finds the orphan. Never is anything freed early.
 
 use super::layout::SUMMARY_GRANULES;
 use super::mapping::{Heap, me};
-use super::word::{EPOCH, State, Word};
 use super::{BlockRef, envelope, object};
-use crate::atomic::{AtomicU32, Ordering};
+use crate::atomic::{AtomicU32, AtomicU64, Ordering};
+use crate::sync::raw::holding::{self, Marks};
 
 /// From here on a count is a mark: a thread of this process, or of one that it was forked from, is setting or clearing the shared bit.
 const BUSY: u32 = 1 << 31;
@@ -41,6 +41,31 @@ fn handles(seen: u32) -> Option<u32> {
 
 /// Slot + 1 of a child that is being forked right now: new holds are written into its row too.
 static FORKING: AtomicU32 = AtomicU32::new(0);
+
+/// The marks of the object at `index`.
+struct Marked {
+    heap: &'static Heap,
+    index: u32,
+    /// A message that may list it: to be asked before all others.
+    listed_in: Option<BlockRef>,
+}
+
+impl Marks for Marked {
+    fn word(&self) -> &AtomicU64 {
+        &self.heap.words()[self.index as usize]
+    }
+
+    fn is_held(&self) -> bool {
+        self.heap.is_held(self.index)
+    }
+
+    fn is_listed(&self, generation: u32) -> bool {
+        let listed_in = |block| self.heap.lists(block, self.index, generation);
+        object::in_flight(self.heap, self.index)
+            && (self.listed_in.is_some_and(listed_in)
+                || envelope::find(self.heap, self.index, generation))
+    }
+}
 
 impl Heap {
     /// Adds one handle of this process. The caller knows that the object cannot go meanwhile (it holds it, or a message does).
@@ -99,8 +124,9 @@ impl Heap {
             }
         }
         if seen == 1 {
-            self.words()[index as usize].fetch_add(EPOCH, Ordering::SeqCst);
-            self.clear_bit(me().slot(), index);
+            holding::let_go(&self.words()[index as usize], || {
+                self.clear_bit(me().slot(), index);
+            });
             count.store(0, Ordering::Release);
             self.free_unless(index, envelope);
         }
@@ -117,26 +143,13 @@ impl Heap {
     }
 
     fn free_unless(&'static self, index: u32, listed_in: Option<BlockRef>) {
-        let at = &self.words()[index as usize];
-        loop {
-            let word = Word::load(at);
-            if word.state() != State::LIVE || self.is_held(index) {
-                return;
-            }
-            let generation = word.generation();
-            let is_in = |block| self.lists(block, index, generation);
-            if object::in_flight(self, index)
-                && (listed_in.is_some_and(is_in) || envelope::find(self, index, generation))
-            {
-                return;
-            }
-            if word
-                .swap(at, word.with(State::DESTROYING, me().slot()))
-                .is_ok()
-            {
-                object::destroy(self, index);
-                return;
-            }
+        let marks = Marked {
+            heap: self,
+            index,
+            listed_in,
+        };
+        if holding::claim(&marks, me().slot()) {
+            object::destroy(self, index);
         }
     }
 
@@ -185,8 +198,9 @@ impl Heap {
     /// Gives everything that a dead participant held back. Done again after a crash it changes nothing more.
     pub(crate) fn clear_row(&self, slot: usize) {
         self.each_held(slot, |index| {
-            self.words()[index as usize].fetch_add(EPOCH, Ordering::SeqCst);
-            self.clear_bit(slot, index);
+            holding::let_go(&self.words()[index as usize], || {
+                self.clear_bit(slot, index);
+            });
         });
         for summary in self.summary(slot) {
             summary.store(0, Ordering::SeqCst);

@@ -254,6 +254,22 @@ impl Heap {
         self.table(offset, bytes.min(self.map.len - offset) / 8)
     }
 
+    /// Has the system map pages that every start of a process will touch, before anybody waits for it. Writes to nothing shared.
+    pub(crate) fn touch(&self) {
+        let tables = [
+            self.words(),
+            self.links(),
+            self.summary(0),
+            self.atomics_at(self.granule(0), GRANULE),
+        ];
+        for first in tables.iter().filter_map(|table| table.first()) {
+            std::hint::black_box(first.load(Ordering::Relaxed));
+        }
+        std::hint::black_box(self.spans()[0].word.load(Ordering::Relaxed));
+        std::hint::black_box(self.participants()[0].word.load(Ordering::Relaxed));
+        self.counts()[0].fetch_add(0, Ordering::Relaxed);
+    }
+
     /// Gives the pages of a run of units back to the system, so that they read as zeros. `false`: it did not take them.
     pub(crate) fn punch_units(&self, index: u32, len: u32) -> bool {
         let offset = self.layout.units_at as u64 + u64::from(index) * UNIT as u64;

@@ -20,17 +20,21 @@ mod reclaim;
 mod spans;
 mod stats;
 mod units;
-mod word;
+use crate::sync::raw::word;
 
 pub(crate) use block::{Block, BlockRef, Container};
 pub(crate) use bytes::{block_bytes, block_table, inline_bytes};
-pub(crate) use envelope::{MAX_HANDLES, count as envelope_count, fill as fill_envelope, list_len};
+pub(crate) use envelope::{
+    MAX_HANDLES, count as envelope_count, fill as fill_envelope, hold_all, list_len,
+};
 pub use error::HeapError;
 pub use handle::Handle;
 pub(crate) use mapping::{Heap, heap, install, me, myself, set_me, set_nobody, the_heap};
 pub(crate) use object::{Death, Hold, Object, Shared, view};
 pub(crate) use participant::{CLEAN, Presence};
-pub(crate) use port::{ShortWait, has_company, sleep_slice};
+pub(crate) use port::{ShortWait, has_company, has_woken, sleep_slice, wake};
 pub(crate) use spans::{Local, lock_local};
 pub use stats::{HeapStats, heap_stats};
 pub(crate) use units::lock_known;
+#[cfg(test)]
+pub(crate) use word::{State, Word};

@@ -15,11 +15,12 @@ use super::error::HeapError;
 use super::handle::Handle;
 use super::mapping::{Heap, me, the_heap};
 use super::spans::MAX_SMALL;
-use super::word::{EPOCH, State, Word};
+use super::word::{State, Word};
 use super::{BlockRef, Container};
 use crate::atomic::{AtomicU64, Ordering};
 use crate::family::Owner;
 use crate::kinds::{self, Kind};
+use crate::sync::raw::holding;
 use std::marker::PhantomData;
 use std::ops::Deref;
 use std::ptr::NonNull;
@@ -120,11 +121,7 @@ impl<T: Object> Shared<T> {
 
     /// One more hold, without the type.
     pub(crate) fn hold(&self) -> Hold {
-        the_heap().hold(self.index);
-        Hold {
-            handle: self.handle(),
-            envelope: AtomicU64::new(0),
-        }
+        Hold::new(the_heap(), self.handle())
     }
 
     /// How blocks that belong to this object name it.
@@ -145,17 +142,22 @@ pub(crate) struct Hold {
 }
 
 impl Hold {
+    /// One more hold on an object that cannot go meanwhile: something that stays holds it.
+    pub(super) fn new(heap: &Heap, handle: Handle) -> Self {
+        heap.hold(handle.index());
+        Self {
+            handle,
+            envelope: AtomicU64::new(0),
+        }
+    }
+
     pub(crate) fn handle(&self) -> Handle {
         self.handle
     }
 
     /// One more hold on the same object.
     pub(crate) fn again(&self) -> Self {
-        the_heap().hold(self.handle.index());
-        Self {
-            handle: self.handle,
-            envelope: AtomicU64::new(0),
-        }
+        Self::new(the_heap(), self.handle)
     }
 
     /// Notes that the envelope lists the object. If ours is the last hold in a process, that spares a search through all envelopes.
@@ -174,7 +176,7 @@ impl Drop for Hold {
 fn check<T: Object>(heap: &Heap, handle: Handle) -> Result<(), HeapError> {
     // Our bit is set. Counting the epoch up makes whoever was about to free the object look again; whoever freed it
     // before has changed the state.
-    let word = Word(heap.words()[handle.index() as usize].fetch_add(EPOCH, Ordering::SeqCst));
+    let word = holding::come(&heap.words()[handle.index() as usize]);
     if word.state() != State::LIVE || word.generation() != handle.generation() {
         return Err(HeapError::Stale);
     }

@@ -9,6 +9,7 @@ use crate::family::Owner;
 use crate::sync::raw::{Deadline, Port, Slept};
 use crate::sys::clock::monotonic_ms;
 use crate::sys::futex;
+use std::cell::Cell;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -44,8 +45,27 @@ impl Port for ShortWait {
 
     #[inline]
     fn wake(&self, word: &AtomicU32, count: u32) -> u32 {
-        futex::wake(word, count)
+        wake(word, count)
     }
+}
+
+thread_local! {
+    static HAS_WOKEN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Wakes up to `count` sleepers of `word`, and remembers whether there were any.
+pub(crate) fn wake(word: &AtomicU32, count: u32) -> u32 {
+    let woken = futex::wake(word, count);
+    if woken > 0 {
+        HAS_WOKEN.set(true);
+    }
+    woken
+}
+
+/// Whether this thread has woken anybody since it was last asked.
+#[inline]
+pub(crate) fn has_woken() -> bool {
+    HAS_WOKEN.get() && HAS_WOKEN.replace(false)
 }
 
 /// One turn of waiting without sleep: `spins` turns of pausing (none on one CPU), then `yields` of yielding.

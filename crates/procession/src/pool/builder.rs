@@ -1,7 +1,7 @@
 //! The options of pools and executors.
 
 use super::context::Context;
-use super::crew::{Crew, Portable, run_call};
+use super::crew::{Crew, run_call};
 use super::error::{PoolError, SubmitError, TaskError};
 use super::executor::Executor;
 use super::hub::Hub;
@@ -14,6 +14,7 @@ use super::supervisor::{self, Alarm};
 use super::threads::{Finalizer, Initializer, ThreadSettings, Threads};
 use super::worker::Hook;
 use crate::family::MAX_PARTICIPANTS;
+use crate::process::Portable;
 use crate::process::StartMethod;
 use crate::sys::call::Call;
 use std::fmt;

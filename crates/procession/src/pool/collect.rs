@@ -2,6 +2,7 @@
 
 use super::error::TaskError;
 use super::hub::{Hub, State, Table};
+use super::lane::PATIENCE;
 use super::record::{HEAD, ResultHead, Tag, TaskId};
 use super::staff::Worker;
 use super::task::{Job, Outcome, Output};
@@ -32,10 +33,11 @@ pub(super) fn collect_from(table: &mut Table, worker: &mut Worker) {
         batch.clear();
         match shared
             .results
-            .try_get_batch(shared.container(), BATCH, &mut batch)
+            .try_get_batch(shared.container(), BATCH, &mut batch, PATIENCE)
         {
             Ok(()) => {}
             Err(GetFault::Corrupt(error)) => return worker.condemn(&error.to_string()),
+            Err(GetFault::Busy) => return worker.condemn("its lane is locked by somebody else"),
             Err(_) => return,
         }
         worker.heard = Instant::now();
@@ -61,7 +63,7 @@ fn receive(table: &mut Table, worker: &mut Worker, head: ResultHead, output: Out
     match head.tag {
         Tag::Ready => {
             worker.ready = true;
-            table.failures = 0;
+            (table.failures, table.killed) = (0, 0);
             tracing::debug!(
                 worker = worker.name(),
                 pid = worker.pid(),

@@ -11,15 +11,8 @@ use super::task::{Job, LocalCall, Outcome, Output, Sink, TaskOptions};
 use super::threads::Threads;
 use crate::process::catch_panic;
 use crate::sync::raw::Deadline;
-use serde::Serialize;
-use serde::de::DeserializeOwned;
 use std::any::Any;
 use std::sync::Arc;
-
-/// What arguments and results of tasks must be: they may go to another process, or to another thread.
-pub trait Portable: Serialize + DeserializeOwned + Send + 'static {}
-
-impl<T: Serialize + DeserializeOwned + Send + 'static> Portable for T {}
 
 /// Who runs the tasks.
 #[derive(Clone)]
@@ -97,11 +90,11 @@ impl Crew {
         };
         let number = hub.function(run_call::<F>, function)?;
         let mut space = Vec::new();
-        let jobs = arguments
+        let jobs: Vec<_> = arguments
             .into_iter()
-            .map(|arguments| Job::pack(arguments, &mut space));
-        let jobs = jobs.collect::<Result<Vec<_>, _>>()?;
-        let bytes = jobs.iter().map(Job::size).sum();
+            .map(|arguments| Job::pack(arguments, &mut space))
+            .collect();
+        let bytes = jobs.iter().flatten().map(Job::size).sum();
         hub.submit_all(number, jobs.into_iter(), options, sink, index)?;
         Ok(bytes)
     }
@@ -123,7 +116,7 @@ impl Crew {
 
     pub(super) fn is_running(&self, id: TaskId) -> bool {
         match self {
-            Self::Processes(hub) => hub.is_running(id),
+            Self::Processes(hub) => hub.is_ours() && hub.is_running(id),
             Self::Threads(threads) => threads.is_running(id),
         }
     }

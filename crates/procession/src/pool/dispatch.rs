@@ -8,10 +8,13 @@
 
 use super::error::SubmitError;
 use super::hub::{Hub, Phase, State, Table};
+use super::lane::{NO_PATIENCE, PATIENCE};
 use super::record::{DEFINE, KEEP, STOP, TaskHead, TaskId};
 use super::staff::Worker;
 use super::task::Job;
-use crate::channel::{Batch, Delivery, EncodeError, Parcel, PutFault, pack, pack_block};
+use crate::channel::{
+    Batch, Delivery, EncodeError, GetFault, Parcel, Patience, PutFault, pack, pack_block,
+};
 use std::time::{Duration, Instant};
 
 /// Work that a worker has ahead, in nanoseconds.
@@ -81,7 +84,7 @@ impl Hub {
         if let Some(at) = stuck {
             let worker = &mut state.workers[at];
             worker.heard = now;
-            take_back(&mut state.table, worker);
+            take_back(&mut state.table, worker, NO_PATIENCE);
         }
     }
 }
@@ -178,7 +181,10 @@ fn send(
         return true;
     }
     let shared = &worker.lane.shared;
-    let sent = match shared.tasks.try_put_batch(shared.container(), batch, 0) {
+    let sent = match shared
+        .tasks
+        .try_put_batch(shared.container(), batch, 0, PATIENCE)
+    {
         Ok(sent) => sent,
         Err(PutFault::Full) => 0,
         Err(fault) => {
@@ -248,7 +254,9 @@ fn send_large(table: &mut Table, worker: &mut Worker, id: TaskId) -> bool {
     let put = match parcel {
         Ok(mut parcel) => {
             let shared = &worker.lane.shared;
-            let put = shared.tasks.try_put(shared.container(), &mut parcel);
+            let put = shared
+                .tasks
+                .try_put_within(shared.container(), &mut parcel, PATIENCE);
             if put.is_err()
                 && let Parcel::Block {
                     block,
@@ -303,12 +311,20 @@ fn define_up_to(table: &Table, worker: &mut Worker, function: u32) -> bool {
 }
 
 /// Sends one small record.
-fn say(worker: &Worker, bytes: &[u8]) -> bool {
+fn say(worker: &mut Worker, bytes: &[u8]) -> bool {
     let shared = &worker.lane.shared;
-    shared
+    let mut record = Parcel::Inline(bytes);
+    match shared
         .tasks
-        .try_put(shared.container(), &mut Parcel::Inline(bytes))
-        .is_ok()
+        .try_put_within(shared.container(), &mut record, PATIENCE)
+    {
+        Ok(()) => true,
+        Err(PutFault::Full) => false,
+        Err(fault) => {
+            worker.condemn(&format!("its lane takes nothing: {fault:?}"));
+            false
+        }
+    }
 }
 
 /// Asks a worker to end after what it has.
@@ -323,8 +339,9 @@ fn stop(worker: &mut Worker) {
     }
 }
 
-/// Takes back all that a worker, who may be dead, has not begun: it is pending again, before everything else.
-pub(super) fn take_back(table: &mut Table, worker: &mut Worker) {
+/// Takes back all that a worker, who may be dead, has not begun: it is pending again, before everything else. If the worker was stopped at the very moment when
+/// it took something itself, nothing is taken back.
+pub(super) fn take_back(table: &mut Table, worker: &mut Worker, patience: Patience) {
     let lane = std::sync::Arc::clone(&worker.lane);
     let shared = &lane.shared;
     let mut batch = Batch::default();
@@ -333,10 +350,10 @@ pub(super) fn take_back(table: &mut Table, worker: &mut Worker) {
         batch.clear();
         match shared
             .tasks
-            .try_get_batch(shared.container(), MOST, &mut batch)
+            .try_get_batch(shared.container(), MOST, &mut batch, patience)
         {
             Ok(()) => {}
-            Err(crate::channel::GetFault::Corrupt(error)) => {
+            Err(GetFault::Corrupt(error)) => {
                 worker.condemn(&error.to_string());
                 break;
             }

@@ -1,11 +1,12 @@
 //! Executor: workers for tasks of all kinds, with futures.
 
 use super::builder::PoolBuilder;
-use super::crew::{Crew, Portable};
+use super::crew::Crew;
 use super::error::{PoolError, SubmitError};
 use super::future::Future;
 use super::map::Map;
 use super::task::TaskOptions;
+use crate::process::Portable;
 use crate::sync::deadline_after;
 use std::fmt;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! Functions that tasks call: pointers, to be named in another process.
 
-use super::crew::Portable;
+use crate::process::Portable;
 
 mod sealed {
     use crate::sys::call::FunctionPointer;

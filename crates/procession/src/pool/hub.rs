@@ -21,6 +21,7 @@ use super::sizing::Admission;
 use super::staff::{Settings, Worker};
 use super::supervisor::Alarm;
 use super::task::{Job, Outcome, Sink, Task, TaskOptions, Tasks};
+use crate::channel::EncodeError;
 use crate::family::{Owner, Waiter};
 use crate::heap::{HeapError, ShortWait, myself};
 use crate::sync::raw::{ALL, Deadline, Port, Slept};
@@ -28,6 +29,7 @@ use crate::sys::call::{Call, FunctionPointer, Runner};
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 /// How far the life of a pool has come.
 #[derive(Clone, Debug)]
@@ -57,6 +59,8 @@ pub(super) struct State {
     pub(super) starting: usize,
     /// Workers ever started; the number of the next one.
     pub(super) hired: u64,
+    /// When a worker could not be started, until one could.
+    pub(super) refused: Option<Instant>,
     pub(super) memory: Admission,
 }
 
@@ -69,6 +73,8 @@ pub(super) struct Table {
     by_address: HashMap<(usize, usize), u32>,
     /// Workers that failed to come up, since one did.
     pub(super) failures: u32,
+    /// Workers that were killed on their way up, since one was ready.
+    pub(super) killed: u32,
     /// Outcomes whose sinks are to be told once the lock is free.
     pub(super) done: Vec<Done>,
     /// The heap was full when a task was to be sent.
@@ -105,6 +111,7 @@ impl Hub {
             workers: Vec::new(),
             starting: 0,
             hired: 0,
+            refused: None,
             memory: Admission::new(settings.memory_reserve),
         };
         Self {
@@ -193,21 +200,30 @@ impl Hub {
         Ok(id)
     }
 
-    /// Submits many tasks of one sink, numbered from `index` on.
+    /// Submits many tasks of one sink, numbered from `index` on. Those that could not be packed have their outcome at once.
     pub(super) fn submit_all(
         &self,
         function: u32,
-        jobs: impl Iterator<Item = Job>,
+        jobs: impl Iterator<Item = Result<Job, EncodeError>>,
         options: Option<&TaskOptions>,
         sink: &Arc<dyn Sink>,
-        mut index: usize,
+        index: usize,
     ) -> Result<(), SubmitError> {
         let mut state = self.state();
         state.phase.admits()?;
-        let first = index;
-        for job in jobs {
+        let before = state.table.tasks.len() + state.table.done.len();
+        for (index, job) in (index..).zip(jobs) {
+            let sink = Arc::clone(sink);
+            let job = match job {
+                Ok(job) => job,
+                Err(error) => {
+                    let refusal = Err(SubmitError::Encode(error).into());
+                    state.table.done.push((sink, index, refusal));
+                    continue;
+                }
+            };
             let task = Task {
-                sink: Arc::clone(sink),
+                sink,
                 index,
                 function,
                 job,
@@ -216,9 +232,9 @@ impl Hub {
                 failures: 0,
             };
             state.table.enter(task);
-            index += 1;
         }
-        self.outstanding.fetch_add(index - first, Ordering::SeqCst);
+        let after = state.table.tasks.len() + state.table.done.len();
+        self.outstanding.fetch_add(after - before, Ordering::SeqCst);
         self.dispatch(&mut state);
         self.release(state);
         Ok(())

@@ -13,11 +13,18 @@
 )]
 
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
-use crate::channel::Channel;
+use crate::channel::{Channel, Patience};
 use crate::family::Waiter;
 use crate::heap::{BlockRef, Container, Death, HeapError, Object, Shared};
 use crate::kinds::Kind;
 use crate::sync::raw::RawBell;
+use std::time::Duration;
+
+/// How long the pool waits for a lock of a lane. The producers' lock of the tasks and the consumers' lock of the results are its own: not to get them means that
+/// the worker overwrote them. The consumers' lock of the tasks is the worker's, who may have been stopped while it held it.
+pub(super) const PATIENCE: Patience = Some(Duration::from_millis(100));
+/// The same for what can as well be done later.
+pub(super) const NO_PATIENCE: Patience = Some(Duration::ZERO);
 
 /// Bytes of the ring of each lane.
 const LANE_BYTES: u32 = 64 * 1024;
@@ -95,6 +102,12 @@ impl Lane {
     #[inline]
     pub(super) fn has_results(&self) -> bool {
         self.shared.results.has_items()
+    }
+
+    /// Frees the locks of both lanes, whatever the worker, who is dead, left in their words.
+    pub(super) fn free_locks(&self) {
+        self.shared.tasks.free_locks();
+        self.shared.results.free_locks();
     }
 
     /// The task that runs, and since when (nanoseconds of the monotonic clock).

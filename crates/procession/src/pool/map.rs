@@ -11,10 +11,11 @@
 //! and travel in batches that the pool sizes by itself, so that a worker's death costs one item.
 
 use super::context::Context;
-use super::crew::{Crew, Portable};
+use super::crew::Crew;
 use super::error::{SubmitError, TaskError};
 use super::function::TaskFunction;
 use super::task::{Outcome, Sink, TaskOptions};
+use crate::process::Portable;
 use crate::process::{PanicReport, catch_panic};
 use crate::sync::deadline_after;
 use crate::sync::raw::Deadline;
@@ -24,6 +25,7 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 /// Items ahead of the caller for each worker, unless said otherwise.
@@ -50,6 +52,8 @@ struct Content {
     arrived: usize,
     /// Bytes of all results so far, for their mean.
     total: usize,
+    /// Who polls the map's stream.
+    waker: Option<Waker>,
 }
 
 impl Arrivals {
@@ -59,6 +63,16 @@ impl Arrivals {
 
     fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire) > 0
+    }
+
+    /// Has `waker` woken when something is ready; `false`: something is.
+    fn wake_when_ready(&self, waker: &Waker) -> bool {
+        let mut content = self.content();
+        if self.is_ready() {
+            return false;
+        }
+        content.waker = Some(waker.clone());
+        true
     }
 
     /// Takes what is ready.
@@ -110,10 +124,24 @@ impl Sink for Arrivals {
         for (index, outcome) in outcomes {
             ready |= content.add(index, outcome, self.ordered);
         }
-        if ready {
-            self.ready.store(1, Ordering::Release);
+        if !ready {
+            return;
+        }
+        self.ready.store(1, Ordering::Release);
+        let waker = content.waker.take();
+        drop(content);
+        if let Some(waker) = waker {
+            waker.wake();
         }
     }
+}
+
+/// What a look for the next result finds.
+enum Step<R> {
+    Next(Result<R, TaskError>),
+    /// It is not there yet.
+    Wait,
+    End,
 }
 
 /// What is called after each item, with the numbers of items done and of all there will be (if known).
@@ -374,33 +402,64 @@ where
     }
 
     fn next_until(&mut self, deadline: Deadline) -> Option<Result<R, TaskError>> {
+        loop {
+            match self.advance() {
+                Step::Next(result) => return self.hand_out(result),
+                Step::End => return None,
+                Step::Wait => {}
+            }
+            let arrivals = Arc::clone(&self.arrivals);
+            if !self.crew.wait(&|| arrivals.is_ready(), deadline) {
+                let over = match deadline {
+                    None => TaskError::NotOurs,
+                    Some(_) => TaskError::NotDone,
+                };
+                return Some(Err(over));
+            }
+        }
+    }
+
+    /// For the stream: the next result, or `waker` will be told.
+    pub(super) fn poll(&mut self, waker: &Waker) -> Poll<Option<Result<R, TaskError>>> {
+        loop {
+            match self.advance() {
+                Step::Next(result) => return Poll::Ready(self.hand_out(result)),
+                Step::End => return Poll::Ready(None),
+                Step::Wait => {}
+            }
+            if self.arrivals.wake_when_ready(waker) {
+                self.crew.entrust();
+                return Poll::Pending;
+            }
+        }
+    }
+
+    /// One step, without waiting: reads more of the input, takes what is there.
+    fn advance(&mut self) -> Step<R> {
         if let Some(result) = self.current.pop_front() {
-            return self.hand_out(result);
+            return Step::Next(result);
         }
         if self.taken.is_empty() {
             self.feed();
             if self.submitted == self.received {
-                return self.refusal.take().map(|refusal| Err(refusal.into()));
+                let refusal = self.refusal.take();
+                return refusal.map_or(Step::End, |refusal| Step::Next(Err(refusal.into())));
             }
-            let arrivals = Arc::clone(&self.arrivals);
-            if !arrivals.is_ready() && !self.crew.wait(&|| arrivals.is_ready(), deadline) {
-                let over = if deadline.is_none() {
-                    TaskError::NotOurs
-                } else {
-                    TaskError::NotDone
-                };
-                return Some(Err(over));
+            if !self.arrivals.is_ready() {
+                return Step::Wait;
             }
-            arrivals.take(&mut self.taken);
+            self.arrivals.take(&mut self.taken);
         }
-        let outcome = self.taken.pop_front().flatten()?;
+        let Some(outcome) = self.taken.pop_front().flatten() else {
+            return Step::Wait;
+        };
         self.received += 1;
         if self.chunk.is_none() {
-            return self.hand_out(outcome.and_then(super::task::Output::read));
+            return Step::Next(outcome.and_then(super::task::Output::read));
         }
         self.open_chunk(outcome);
-        let first = self.current.pop_front()?;
-        self.hand_out(first)
+        // A chunk is never empty.
+        self.current.pop_front().map_or(Step::Wait, Step::Next)
     }
 
     /// The results of a chunk's items; if the chunk as a whole failed, that is one error.

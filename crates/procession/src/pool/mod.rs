@@ -1,6 +1,6 @@
 //! Pools and executors: many tasks over few workers.
 //!
-//! 1. `pool`, `executor`, `builder`, `map`, `function`, `future`: what users see. 2. `crew`: processes or threads, the one place where the two part. 3. `hub`: what all handles of a
+//! 1. `pool`, `executor`, `builder`, `map`, `stream`, `function`, `future`: what users see. 2. `crew`: processes or threads, the one place where the two part. 3. `hub`: what all handles of a
 //!    pool of processes share; `collect`, `dispatch`, `staff`, `supervisor`: its four jobs; `pending`, `task`, `small`: its tables; `sizing`: how many workers, how much memory. 4. `lane`, `record`: what
 //!    the pool and a worker share, and what they say. 5. `worker`, `context`: the worker's side. 6. `threads`: workers that are threads. 7. `error`.
 //!
@@ -28,13 +28,15 @@ mod record;
 mod sizing;
 mod small;
 mod staff;
+mod stream;
 mod supervisor;
 mod task;
 mod threads;
+#[cfg(test)]
+pub(crate) mod trial;
 mod worker;
 
 pub use builder::PoolBuilder;
-pub use crew::Portable;
 pub use error::{Broken, PoolError, SubmitError, TaskError, WorkerDied};
 pub use executor::Executor;
 pub use function::TaskFunction;
@@ -42,4 +44,5 @@ pub use future::{AsCompleted, Future, ReturnWhen, as_completed, wait_futures};
 pub(crate) use lane::{SharedPool, SharedWorker};
 pub use map::{Map, MapFuture};
 pub use pool::Pool;
+pub use stream::MapStream;
 pub use task::TaskOptions;

@@ -1,12 +1,13 @@
 //! Pool: workers for many tasks of few kinds.
 
 use super::builder::PoolBuilder;
-use super::crew::{Crew, Portable};
+use super::crew::Crew;
 use super::error::{PoolError, SubmitError, TaskError};
 use super::function::TaskFunction;
 use super::future::Future;
 use super::map::{Map, MapFuture};
 use super::task::TaskOptions;
+use crate::process::Portable;
 use crate::sync::deadline_after;
 use std::fmt;
 use std::time::Duration;
@@ -175,8 +176,8 @@ impl Pool {
     /// fn main() -> Result<(), Box<dyn std::error::Error>> {
     ///     procession::init();
     ///     let pool = procession::Pool::new(2)?;
-    ///     assert_eq!(pool.map(|x: u8| x, [])?, [0u8; 0]);
-    ///     assert_eq!(pool.map(|word: String| word.len(), ["a".to_owned(), "bc".to_owned()])?, [1, 2]);
+    ///     let words = ["a", "bc"].map(str::to_owned);
+    ///     assert_eq!(pool.map(|word: String| word.len(), words)?, [1, 2]);
     ///     Ok(())
     /// }
     /// ```

@@ -7,13 +7,14 @@
 //!
 //! A worker that leaves in order (enough tasks, enough memory, closing) holds nothing and is replaced, unless the pool is closing.
 //!
-//! Workers that end before they are ready are replaced too, but not for ever: after [`TRIES`] in a row the pool is broken, and says of what.
+//! Workers that end before they are ready are replaced too, but not for ever: after [`TRIES`] in a row the pool is broken, and says of what. Those that
+//! somebody else killed before they were ready count apart ([`TRIES_IF_KILLED`]).
 
 use super::collect::collect_from;
 use super::dispatch::take_back;
 use super::error::{Broken, TaskError, WorkerDied};
 use super::hub::{Hub, Phase, State};
-use super::lane::Lane;
+use super::lane::{Lane, PATIENCE};
 use super::record::TaskId;
 use super::task::{Sink, Task};
 use super::worker::{self, Hook, Order};
@@ -27,6 +28,14 @@ use std::time::{Duration, Instant};
 
 /// Workers that fail to come up, one after the other, before the pool is broken.
 const TRIES: u32 = 3;
+/// The same for workers that somebody killed on their way up: that says nothing of the next one, unless it goes on and on.
+const TRIES_IF_KILLED: u32 = 100;
+/// Tasks that are in neither lane and not in hand for so long are lost: the worker overwrote its lanes.
+const LOST: Duration = Duration::from_secs(2);
+/// What the time between two looks counts at the most: we may have been stopped ourselves.
+const LOOK: Duration = Duration::from_millis(20);
+/// A worker that could not be started is tried again after so long.
+const TRY_AGAIN: Duration = Duration::from_millis(100);
 /// Exit codes with which a child says that it never reached `init()`, or could not join the family.
 const NO_INIT: [i32; 2] = [198, 197];
 
@@ -72,6 +81,9 @@ pub(super) struct Worker {
     pub(super) known: u32,
     /// When a result came, or when it got something to do.
     pub(super) heard: Instant,
+    /// When its tasks were looked for last, and for how long they had not been found.
+    pub(super) looked: Instant,
+    pub(super) missing: Duration,
     /// It was told to end.
     pub(super) stopping: bool,
     pub(super) verdict: Option<Verdict>,
@@ -101,6 +113,25 @@ impl Worker {
             self.heard = Instant::now();
         }
         self.assigned += 1;
+    }
+
+    /// Kills it if tasks in its name are in neither lane and not in its hand: it overwrote its lanes, and waits for what will never come.
+    fn look_for_tasks(&mut self, now: Instant) {
+        let passed = now.duration_since(self.looked).min(LOOK);
+        self.looked = now;
+        let shared = &self.lane.shared;
+        let somewhere = self.assigned == 0
+            || shared.tasks.has_items()
+            || self.lane.current().is_some()
+            || shared.results.has_items();
+        self.missing = if somewhere {
+            Duration::ZERO
+        } else {
+            self.missing + passed
+        };
+        if self.missing > LOST {
+            self.condemn("tasks in its lane are gone");
+        }
     }
 
     /// Kills it for what it wrote.
@@ -134,7 +165,8 @@ impl Hub {
         let worker = self.start(number);
         let mut state = self.state();
         state.starting -= 1;
-        let mut worker = worker?;
+        let mut worker = worker.inspect_err(|_| state.refused = Some(Instant::now()))?;
+        state.refused = None;
         if matches!(state.phase, Phase::Terminated | Phase::Broken(_)) {
             worker.kill(Verdict::Dismissed);
         }
@@ -187,6 +219,8 @@ impl Hub {
             assigned: 0,
             known: 0,
             heard: Instant::now(),
+            looked: Instant::now(),
+            missing: Duration::ZERO,
             stopping: false,
             verdict: None,
             failed: None,
@@ -216,8 +250,9 @@ impl Hub {
         // Reaps it: its locks in the lanes are free afterwards.
         let status = worker.process.exit_status().unwrap_or(ExitStatus::Unknown);
         let mut state = self.state();
+        worker.lane.free_locks();
         collect_from(&mut state.table, &mut worker);
-        take_back(&mut state.table, &mut worker);
+        take_back(&mut state.table, &mut worker, PATIENCE);
         let held = state.held_by(worker.number);
         let left = worker.lane.shared.leaving.load(Ordering::SeqCst) != 0 || worker.stopping;
         tracing::debug!(worker = worker.name(), pid = worker.pid(), %status, held = held.len(), left, "worker has ended");
@@ -226,7 +261,11 @@ impl Hub {
         }
         state.starting -= 1;
         if !worker.ready && !left && worker.verdict.is_none() {
-            state.table.failures += 1;
+            if is_sigkill(status) {
+                state.table.killed += 1;
+            } else {
+                state.table.failures += 1;
+            }
         }
         let broken = state.verdict_on_pool(&worker, status);
         self.dispatch(&mut state);
@@ -235,6 +274,12 @@ impl Hub {
             self.break_down(broken);
         }
         self.announce();
+    }
+
+    /// Whether it is time to try again to start a worker that could not be started.
+    pub(super) fn is_short(&self) -> bool {
+        let refused = self.state().refused;
+        refused.is_some_and(|then| then.elapsed() > TRY_AGAIN)
     }
 
     /// Starts workers until there are as many as there should be.
@@ -289,6 +334,7 @@ impl Hub {
         let mut guard = self.state();
         let state = &mut *guard;
         for worker in &mut state.workers {
+            worker.look_for_tasks(Instant::now());
             let Some((word, since)) = worker.lane.current() else {
                 continue;
             };
@@ -303,7 +349,7 @@ impl Hub {
                 continue;
             }
             // So that it begins nothing else meanwhile.
-            take_back(&mut state.table, worker);
+            take_back(&mut state.table, worker, PATIENCE);
             if worker
                 .lane
                 .current()
@@ -335,7 +381,7 @@ impl Hub {
                 .iter_mut()
                 .find(|worker| worker.number == number)
         {
-            take_back(&mut state.table, worker);
+            take_back(&mut state.table, worker, PATIENCE);
             // A result may have come while we took back.
             collect_from(&mut state.table, worker);
             let held = state
@@ -374,7 +420,7 @@ impl Hub {
         let is_its = |task: &Task| Arc::ptr_eq(&task.sink, sink);
         for worker in &mut state.workers {
             if worker.assigned > 1 {
-                take_back(&mut state.table, worker);
+                take_back(&mut state.table, worker, PATIENCE);
             }
         }
         let all = state.table.tasks.ids();
@@ -456,6 +502,15 @@ impl State {
 
     /// Whether so many workers in a row failed to come up that the next would, too.
     fn verdict_on_pool(&self, last: &Worker, status: ExitStatus) -> Option<Broken> {
+        let killed = self.table.killed;
+        if killed >= TRIES_IF_KILLED && !last.ready {
+            let (tries, hint) = (killed, "");
+            return Some(Broken::Workers {
+                tries,
+                status,
+                hint,
+            });
+        }
         let tries = self.table.failures;
         let no_init = matches!(status, ExitStatus::Exited(code) if NO_INIT.contains(&code));
         if last.ready || tries == 0 || (tries < TRIES && !no_init) {

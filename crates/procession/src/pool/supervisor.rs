@@ -93,7 +93,7 @@ fn supervise(hub: &Hub) {
             (_, true) => Some(TICK),
             (_, false) => None,
         };
-        if sleep(hub, timeout) {
+        if sleep(hub, timeout) || hub.is_short() {
             hub.look_after();
         }
     }

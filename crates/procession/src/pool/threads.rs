@@ -37,6 +37,8 @@ pub(super) struct Threads {
     /// Something is done.
     done: Condvar,
     myself: Weak<Self>,
+    /// The process whose threads they are: a forked copy has none.
+    creator: u32,
 }
 
 #[derive(Default)]
@@ -73,6 +75,7 @@ impl Threads {
             work: Condvar::new(),
             done: Condvar::new(),
             myself: Weak::clone(myself),
+            creator: std::process::id(),
         });
         for _ in 0..this.settings.size {
             this.start(&mut this.state())?;
@@ -88,6 +91,10 @@ impl Threads {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_ours(&self) -> bool {
+        self.creator == std::process::id()
     }
 
     fn key(&self) -> usize {
@@ -197,6 +204,9 @@ impl Threads {
     }
 
     pub(super) fn submit(&self, call: LocalCall, way: Way) -> Result<TaskId, SubmitError> {
+        if !self.is_ours() {
+            return Err(SubmitError::NotOurs);
+        }
         let mut state = self.state();
         if let Some(broken) = &state.broken {
             return Err(SubmitError::Broken(broken.clone()));
@@ -239,6 +249,9 @@ impl Threads {
     }
 
     pub(super) fn wait(&self, is_done: &dyn Fn() -> bool, deadline: Deadline) -> bool {
+        if !self.is_ours() {
+            return is_done();
+        }
         let helps = MINE.get() == self.key() || self.settings.size == 0;
         loop {
             if is_done() {
@@ -274,6 +287,9 @@ impl Threads {
     }
 
     pub(super) fn cancel(&self, id: TaskId) -> bool {
+        if !self.is_ours() {
+            return false;
+        }
         let mut state = self.state();
         let waits = state
             .tasks
@@ -288,10 +304,13 @@ impl Threads {
     }
 
     pub(super) fn is_running(&self, id: TaskId) -> bool {
-        self.state().running.contains_key(&id)
+        self.is_ours() && self.state().running.contains_key(&id)
     }
 
     pub(super) fn abandon(&self, sink: &Arc<dyn Sink>) {
+        if !self.is_ours() {
+            return;
+        }
         let mut state = self.state();
         let all = state.tasks.ids();
         let idle: Vec<_> = all
@@ -316,6 +335,9 @@ impl Threads {
     }
 
     pub(super) fn close(&self) {
+        if !self.is_ours() {
+            return;
+        }
         self.state().closed = true;
         self.work.notify_all();
     }
@@ -336,6 +358,9 @@ impl Threads {
 
     /// Nothing more is begun; what runs goes on, and nobody hears of it.
     pub(super) fn terminate(&self) {
+        if !self.is_ours() {
+            return;
+        }
         let mut state = self.state();
         state.closed = true;
         state.terminated = true;

@@ -122,6 +122,12 @@ pub(super) fn last_words(report: &PanicReport) {
     }
 }
 
+/// The lanes of the worker that runs the calling task.
+#[cfg(test)]
+pub(super) fn my_lanes() -> Option<Shared<SharedWorker>> {
+    SHARED.with_borrow(Clone::clone)
+}
+
 /// The function of a worker's process.
 pub(super) fn run(order: Order) {
     let Some(me) = myself() else { return };
@@ -131,20 +137,7 @@ pub(super) fn run(order: Order) {
     {
         tracing::warn!(cpu, %error, "worker is not pinned");
     }
-    let worker = Worker {
-        me,
-        shared: &order.lane.shared,
-        bell: order.bell.bell(),
-        context: Context::default(),
-        functions: Vec::new(),
-        done: 0,
-        rung: 0,
-        owed: false,
-        looked: monotonic_ns(),
-        ended: Cell::new(None),
-        order: &order,
-    };
-    worker.live();
+    Worker::new(&order, me).live();
 }
 
 /// A function that the pool defined: how to call it, or why not; and how long it took the last time.
@@ -153,7 +146,7 @@ struct Function {
     nanos: u32,
 }
 
-struct Worker<'a> {
+pub(super) struct Worker<'a> {
     me: Owner,
     shared: &'a Shared<SharedWorker>,
     bell: &'a RawBell,
@@ -172,13 +165,29 @@ struct Worker<'a> {
 }
 
 /// What came from the pool.
-enum Came {
+pub(super) enum Came {
     Task(TaskHead),
     Defined,
     Stop,
 }
 
-impl Worker<'_> {
+impl<'a> Worker<'a> {
+    pub(super) fn new(order: &'a Order, me: Owner) -> Self {
+        Self {
+            me,
+            shared: &order.lane.shared,
+            bell: order.bell.bell(),
+            context: Context::default(),
+            functions: Vec::new(),
+            done: 0,
+            rung: 0,
+            owed: false,
+            looked: monotonic_ns(),
+            ended: Cell::new(None),
+            order,
+        }
+    }
+
     fn live(mut self) {
         if !self.initialize() {
             return;
@@ -241,7 +250,7 @@ impl Worker<'_> {
     }
 
     /// Takes the next record; `None`: there will be none, or it cannot be read.
-    fn take(&mut self) -> Option<Came> {
+    pub(super) fn take(&mut self) -> Option<Came> {
         self.context.clear();
         let me = self.shared.container();
         let taken = self.shared.tasks.try_get(me, &mut Arrival(&self.context));
@@ -279,7 +288,7 @@ impl Worker<'_> {
         }
     }
 
-    fn carry_out(&mut self, head: TaskHead) {
+    pub(super) fn carry_out(&mut self, head: TaskHead) {
         let number = head.function as usize;
         let begun = self.ended.take().unwrap_or_else(monotonic_ns);
         if self.owed

@@ -2,7 +2,7 @@
 //!
 //! 1. `process`: the handle; `builder`: its options. 2. `record`: the shared object through which parent and child speak; `function`: what runs a
 //!    function whose name and arguments came through it. 3. `start`: the three ways to get a process. 4. `bootstrap`, `setup`, `panic`: a
-//!    child's beginning and end. 5. `children`: all children of this process, and its own end. 6. `current`: who am I. 7. `error`.
+//!    child's beginning and end. 5. `children`: all children of this process, and its own end. 6. `current`: who am I. 7. `portable`: what can be sent along. 8. `error`.
 //!
 //! # What a kill leaves behind, step by step
 //! Everything that a start makes has an owner at every instant, and whoever reaps that owner takes it back:
@@ -25,6 +25,7 @@ mod current;
 mod error;
 mod function;
 mod panic;
+mod portable;
 #[expect(
     clippy::module_inception,
     reason = "one home per concept: Process is in process"
@@ -40,5 +41,7 @@ pub use children::{ActiveChild, active_children};
 pub use current::{CurrentProcess, ParentProcess, current, parent_process};
 pub use error::{JoinError, JoinFailure, StartError};
 pub(crate) use panic::{PanicReport, catch as catch_panic};
+pub use portable::Portable;
+pub(crate) use process::Core as ProcessCore;
 pub use process::Process;
 pub(crate) use record::SharedProcess;

@@ -35,6 +35,11 @@ thread_local! {
     static ABORT: RefCell<Vec<Abort>> = const { RefCell::new(Vec::new()) };
 }
 
+/// Does what the first call of [`catch`] does for the first time in a process, so that its clones need not.
+pub(super) fn rehearse() {
+    LAST.set(None);
+}
+
 /// Calls `function`; what a panic says goes to `abort` first if it will end the process at once.
 pub(crate) fn catch<R>(
     function: impl FnOnce() -> R,

@@ -23,7 +23,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 /// A child, whatever its function returns.
-pub(super) struct Core {
+pub(crate) struct Core {
     pub(super) name: String,
     pub(super) daemon: bool,
     pub(super) pid: u32,
@@ -72,7 +72,7 @@ impl Core {
         core
     }
 
-    pub(super) fn sentinel(&self) -> BorrowedFd<'_> {
+    pub(crate) fn sentinel(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
     }
 
@@ -100,7 +100,7 @@ impl Core {
         self.pidfd.exit_status()
     }
 
-    pub(super) fn status(&self) -> Option<ExitStatus> {
+    pub(crate) fn status(&self) -> Option<ExitStatus> {
         self.settle_if_ended()
     }
 
@@ -339,6 +339,10 @@ impl<R> Process<R> {
             ..Options::default()
         };
         start::fork::start(function, options)
+    }
+
+    pub(crate) fn core(&self) -> &Arc<Core> {
+        &self.core
     }
 
     /// The name of the process.

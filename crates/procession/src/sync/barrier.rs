@@ -18,7 +18,7 @@ const INLINE: usize = 4;
 #[repr(C)]
 #[derive(Debug, zerocopy::FromBytes)]
 pub(crate) struct SharedBarrier {
-    raw: RawBarrier,
+    pub(crate) raw: RawBarrier,
     parties: AtomicU32,
     spare: AtomicU32,
     /// The block of records, if they are not inline.
@@ -32,7 +32,7 @@ impl SharedBarrier {
         BlockRef::from_bits(self.block.load(Ordering::Acquire))
     }
 
-    fn records(&self) -> &[RawArrival] {
+    pub(crate) fn records(&self) -> &[RawArrival] {
         let parties = self.parties.load(Ordering::Relaxed) as usize;
         match self.block() {
             None => &self.inline[..parties.min(INLINE)],
@@ -127,6 +127,10 @@ pub struct BarrierWaitResult {
 }
 
 impl BarrierWaitResult {
+    pub(crate) fn new(index: u32, is_leader: bool) -> Self {
+        Self { index, is_leader }
+    }
+
     /// How many had arrived before, from 0 to `parties - 1`; unique in the round.
     ///
     /// # Examples
@@ -205,6 +209,10 @@ impl Barrier {
             debug_assert!(attached.is_ok());
         }
         Ok(Self { shared, _item: () })
+    }
+
+    pub(crate) fn machine(&self) -> (&RawBarrier, &[RawArrival]) {
+        (&self.shared.raw, self.shared.records())
     }
 
     /// Waits until all parties have come.

@@ -42,7 +42,7 @@ const REENTRANT: u32 = 2;
 #[repr(C)]
 #[derive(Debug, zerocopy::FromBytes)]
 pub(crate) struct SharedCondition {
-    raw: RawCondition,
+    pub(crate) raw: RawCondition,
     /// Whose lock it is: [`OWN`], [`PLAIN`], [`REENTRANT`].
     mode: AtomicU32,
     own: RawRLock,
@@ -631,13 +631,8 @@ impl Condition {
             return Err(WaitError::WrongLock);
         }
         let port = Waiter::new();
-        let (raw, cells) = (&self.shared.raw, &*self.shared);
-        let index = loop {
-            match raw.claim(cells, &port) {
-                Some(index) => break index,
-                None => self.shared.grow(self.shared.container())?,
-            }
-        };
+        let (raw, cells) = self.cells();
+        let index = self.claim()?;
         let Some(depth) = machine.leave() else {
             raw.withdraw(cells, index, &port);
             return Err(WaitError::NotHeld);
@@ -646,6 +641,26 @@ impl Condition {
         let recovered = machine.come_back(depth);
         guard.note(recovered);
         Ok(waited == Waited::Notified)
+    }
+
+    /// Enters the caller as the youngest waiter; from here on a notification may be meant for it.
+    pub(crate) fn claim(&self) -> Result<usize, HeapError> {
+        let port = Waiter::new();
+        loop {
+            match self.shared.raw.claim(&*self.shared, &port) {
+                Some(index) => return Ok(index),
+                None => self.shared.grow(self.shared.container())?,
+            }
+        }
+    }
+
+    pub(crate) fn cells(&self) -> (&RawCondition, &SharedCondition) {
+        (&self.shared.raw, &self.shared)
+    }
+
+    /// Whether this is the condition's lock.
+    pub(crate) fn uses(&self, lock: &Lock) -> bool {
+        self.machine().is(Machine::Plain(lock.raw()))
     }
 
     /// Notifies the one that has waited longest; says how many that were (0 or 1).

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 #[repr(C)]
 #[derive(Debug, zerocopy::FromBytes)]
 pub(crate) struct SharedEvent {
-    raw: RawEvent,
+    pub(crate) raw: RawEvent,
 }
 const _: () = assert!(size_of::<SharedEvent>() <= 64);
 
@@ -61,6 +61,10 @@ impl Event {
     pub fn new() -> Result<Self, HeapError> {
         let shared = Shared::create(|_: &SharedEvent, _| ())?;
         Ok(Self { shared, _item: () })
+    }
+
+    pub(crate) fn raw(&self) -> &RawEvent {
+        &self.shared.raw
     }
 
     /// Sets the flag and wakes everybody who waits.

@@ -72,7 +72,7 @@ impl Lock {
         Ok(Self { shared, _item: () })
     }
 
-    pub(super) fn raw(&self) -> &RawLock {
+    pub(crate) fn raw(&self) -> &RawLock {
         &self.shared.raw
     }
 
@@ -225,7 +225,7 @@ pub struct LockGuard<'a> {
 
 impl<'a> LockGuard<'a> {
     #[inline]
-    fn new(lock: &'a Lock, acquired: Acquired) -> Self {
+    pub(crate) fn new(lock: &'a Lock, acquired: Acquired) -> Self {
         Self {
             lock,
             owner: me(),
@@ -233,11 +233,11 @@ impl<'a> LockGuard<'a> {
         }
     }
 
-    pub(super) fn lock(&self) -> &Lock {
+    pub(crate) fn lock(&self) -> &'a Lock {
         self.lock
     }
 
-    pub(super) fn note_recovery(&mut self, recovered: bool) {
+    pub(crate) fn note_recovery(&mut self, recovered: bool) {
         self.recovered |= recovered;
     }
 

@@ -120,6 +120,10 @@ impl Semaphore {
             .map_err(|_| too_large)
     }
 
+    pub(crate) fn raw(&self) -> &RawSemaphore {
+        &self.shared.raw
+    }
+
     /// Takes a permit.
     ///
     /// # Blocking
@@ -247,7 +251,7 @@ pub struct SemaphorePermit<'a> {
 
 impl<'a> SemaphorePermit<'a> {
     #[inline]
-    fn new(semaphore: &'a Semaphore) -> Self {
+    pub(crate) fn new(semaphore: &'a Semaphore) -> Self {
         Self {
             semaphore,
             owner: me(),

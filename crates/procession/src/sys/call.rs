@@ -4,7 +4,7 @@
 //! a generic function) and takes the function as a pointer. Both travel as [`Location`]s.
 //!
 //! # Safety
-//! [`Call::resolve`] turns two locations into function pointers and jumps. That is sound if the locations are those that [`Call::name`] made of
+//! [`Call::resolve`] turns two locations into function pointers and jumps. That is sound if the locations are those that [`Call::name`] (or one of its kin) made of
 //! two functions whose types fit each other. [`resolve`] makes sure that the objects are the very builds they were taken from and that the addresses are code;
 //! the seal, that the pair was made by `name`, for the same context type, and was not mangled on the way. Whoever forges a seal is a
 //! member of the family, which is one trust domain (H6). All function pointers of one ABI have the same representation and may be passed for each other
@@ -51,8 +51,29 @@ impl Call {
         runner: Runner<F, C>,
         function: F,
     ) -> Option<Self> {
-        let runner = locate(runner as usize)?;
-        let function = locate(function.address())?;
+        Self::at::<C>(runner as usize, function.address())
+    }
+
+    /// As [`Call::name`], for a function that changes a state, which its runner has to find.
+    pub(crate) fn name_on_state<S, A, R, C: 'static>(
+        runner: Runner<fn(&mut S, A) -> R, C>,
+        function: fn(&mut S, A) -> R,
+    ) -> Option<Self> {
+        Self::at::<C>(runner as usize, function as usize)
+    }
+
+    /// As [`Call::name_on_state`], for a function that may be called several times with the same argument.
+    pub(crate) fn name_attempt<S, A, R, C: 'static>(
+        runner: Runner<fn(&mut S, &A) -> R, C>,
+        function: fn(&mut S, &A) -> R,
+    ) -> Option<Self> {
+        Self::at::<C>(runner as usize, function as usize)
+    }
+
+    /// Of the two addresses, whose types fit each other.
+    fn at<C: 'static>(runner: usize, function: usize) -> Option<Self> {
+        let runner = locate(runner)?;
+        let function = locate(function)?;
         let seal = seal::<C>(&runner, &function);
         Some(Self {
             runner,
@@ -75,10 +96,16 @@ impl Call {
         }
         // SAFETY: the address of a function, see the header; it is only passed on.
         let function = unsafe { transmute::<usize, fn()>(function) };
-        // SAFETY: the address of an instance of a `fn(fn(A) -> R, &C) -> i32` (see the header), which differs from this type in
+        // SAFETY: the address of an instance of a `fn(fn(..) -> R, &C) -> i32` (see the header), which differs from this type in
         // a parameter that is a function pointer of the same ABI.
         let runner = unsafe { transmute::<usize, Runner<fn(), C>>(runner) };
         Ok(Resolved { runner, function })
+    }
+
+    /// Whether this process has the function.
+    pub(crate) fn check(&self) -> Result<(), ResolveError> {
+        resolve(&self.runner)?;
+        resolve(&self.function).map(|_| ())
     }
 
     /// The same call with the function moved by so many bytes: what a mangled record may hold.

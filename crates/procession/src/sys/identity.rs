@@ -1,16 +1,21 @@
 //! Which process is that, and is it still there.
 //!
 //! A pid alone is no name: it is reused, and `kill(pid, 0)` succeeds on a zombie. A process is named here by its
-//! pid *and* start time; it is gone when its pidfd says so (readable on an unreaped zombie too), when the pid is free, or
-//! when the pid now belongs to a process that started at another time.
+//! pid *and* its birth; it is gone when its pidfd says so (readable on an unreaped zombie too), when the pid is free, or
+//! when the pid now belongs to a process of another birth.
+//!
+//! The birth is the inode number of the process's pidfd, which is never used again (Linux 6.9), or else its start time in
+//! `/proc/PID/stat`, which costs ten times as much. Which of the two a number is it says itself ([`OF_PIDFS`]), so that processes that
+//! cannot read the same one (a sandbox forbids it) never take one for the other: what cannot be compared proves nothing.
 //!
 //! Not a lock byte that the kernel drops (the design's first idea): an open file description is shared with every child
 //! that somebody forks without asking us, so a dead owner would look alive as long as such a child runs; and a
 //! program that closes all descriptors would look dead while it still writes (ARCHITECTURE.md, "Proof of death").
 
+use super::pidfd::ExitStatus;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::OwnedFd;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FsWord, Mode, OFlags, fstat, fstatfs};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
@@ -19,35 +24,49 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 pub(crate) struct Identity {
     /// The process id in our pid namespace.
     pub(crate) pid: u32,
-    /// Start time in clock ticks since boot; 0 when `/proc` could not be read.
+    /// Its birth: see the header; 0 when it could not be read. Less than 2^44.
     pub(crate) started: u64,
 }
+
+/// In a birth: it is an inode number, not a start time in clock ticks since boot.
+const OF_PIDFS: u64 = 1 << 43;
+/// What `fstatfs` says of a pidfd that has an inode of its own.
+const PIDFS_MAGIC: FsWord = 0x5049_4446;
 
 impl Identity {
     /// The calling process.
     pub(crate) fn current() -> Self {
-        let pid = std::process::id();
+        Self::of(std::process::id())
+    }
+
+    /// The process that has this pid now.
+    pub(crate) fn of(pid: u32) -> Self {
+        let inode = open(pid)
+            .and_then(|pidfd| pidfd.ok())
+            .and_then(|pidfd| inode(&pidfd));
         Self {
             pid,
-            started: start_time(pid).unwrap_or(0),
+            started: inode.or_else(|| start_time(pid)).unwrap_or(0),
         }
     }
 
     /// Whether the process is proved to have ended (a zombie has). Errors that prove nothing count as alive.
     pub(crate) fn is_gone(&self) -> bool {
-        let Some(pid) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) else {
-            return false;
-        };
-        match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(pidfd) => has_exited(&pidfd) || self.was_replaced(),
-            Err(Errno::SRCH) => true,
-            Err(_) => false,
+        match open(self.pid) {
+            Some(Ok(pidfd)) => has_exited(&pidfd) || self.was_replaced(&pidfd),
+            Some(Err(Errno::SRCH)) => true,
+            Some(Err(_)) | None => false,
         }
     }
 
-    /// Whether the pid now belongs to a process that started at another time.
-    fn was_replaced(&self) -> bool {
-        self.started != 0 && start_time(self.pid).is_some_and(|started| started != self.started)
+    /// Whether the pid, of which this is the pidfd, now belongs to a process of another birth.
+    fn was_replaced(&self, pidfd: &OwnedFd) -> bool {
+        let now = if self.started & OF_PIDFS != 0 {
+            inode(pidfd)
+        } else {
+            start_time(self.pid)
+        };
+        self.started != 0 && now.is_some_and(|now| now != self.started)
     }
 
     /// Whether the process is alive but no longer maps the family heap with this inode: it has exec'ed another
@@ -61,8 +80,22 @@ impl Identity {
             .lines()
             .any(|line| line.split_ascii_whitespace().nth(4) == Some(inode.as_str()));
         // A process that is ending shows an empty list for a moment: that is no proof.
-        !maps.is_empty() && !maps_heap && !self.was_replaced()
+        let ours = || matches!(open(self.pid), Some(Ok(pidfd)) if !self.was_replaced(&pidfd));
+        !maps.is_empty() && !maps_heap && ours()
     }
+}
+
+/// A pidfd of the process that has this pid now; `None` if no process can have it.
+fn open(pid: u32) -> Option<Result<OwnedFd, Errno>> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw)?;
+    Some(pidfd_open(pid, PidfdFlags::empty()))
+}
+
+/// The birth of the process behind `pidfd`, if this kernel numbers processes.
+fn inode(pidfd: &OwnedFd) -> Option<u64> {
+    let on_pidfs = fstatfs(pidfd).ok()?.f_type == PIDFS_MAGIC;
+    let number = fstat(pidfd).ok().filter(|_| on_pidfs)?.st_ino;
+    Some(number & (OF_PIDFS - 1) | OF_PIDFS)
 }
 
 /// Whether the process behind `pidfd` has ended (it may still be an unreaped zombie).
@@ -75,8 +108,23 @@ pub(crate) fn has_exited(pidfd: &OwnedFd) -> bool {
     matches!(poll(&mut fds, Some(&now)), Ok(1..))
 }
 
+/// How an unreaped zombie ended, whoever its parent is: field 52 of `/proc/PID/stat`.
+pub(crate) fn status_of_zombie(pid: u32) -> Option<ExitStatus> {
+    let stat = read_stat(pid)?;
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace();
+    if fields.next()? != "Z" {
+        return None;
+    }
+    ExitStatus::from_wait_word(fields.nth(48)?.parse().ok()?)
+}
+
 /// Field 22 of `/proc/PID/stat`.
-pub(crate) fn start_time(pid: u32) -> Option<u64> {
+fn start_time(pid: u32) -> Option<u64> {
+    parse_start_time(&read_stat(pid)?)
+}
+
+fn read_stat(pid: u32) -> Option<String> {
     // One read into a buffer of our own: this is on the way of every child that starts. The line is far shorter.
     let file = rustix::fs::open(
         format!("/proc/{pid}/stat"),
@@ -85,7 +133,7 @@ pub(crate) fn start_time(pid: u32) -> Option<u64> {
     );
     let mut bytes = [0; 1024];
     let len = rustix::io::read(file.ok()?, &mut bytes).ok()?;
-    parse_start_time(&String::from_utf8_lossy(&bytes[..len]))
+    Some(String::from_utf8_lossy(&bytes[..len]).into_owned())
 }
 
 fn parse_start_time(stat: &str) -> Option<u64> {
@@ -115,10 +163,8 @@ mod tests {
             .stdin(Stdio::piped())
             .spawn()
             .expect("start /bin/sh");
-        let identity = Identity {
-            pid: child.id(),
-            started: start_time(child.id()).unwrap_or(0),
-        };
+        let identity = Identity::of(child.id());
+        assert_ne!(identity.started, 0);
         assert!(!identity.is_gone());
         drop(child.stdin.take());
         // Not reaped: wait for the zombie through its own pidfd, then ask.
@@ -133,12 +179,34 @@ mod tests {
     #[test]
     fn a_reused_pid_is_somebody_else() {
         let me = Identity::current();
-        assert!(
-            Identity {
-                started: me.started + 1,
+        let told_by_proc = Identity {
+            started: start_time(me.pid).expect("proc"),
+            ..me
+        };
+        for me in [me, told_by_proc] {
+            assert!(!me.is_gone());
+            let other = Identity {
+                started: me.started ^ 1,
                 ..me
-            }
-            .is_gone()
-        );
+            };
+            assert!(other.is_gone());
+        }
+    }
+
+    #[test]
+    fn births_of_two_kinds_are_not_compared() {
+        // As if this kernel did not number processes, or /proc were closed to us: nothing is proved.
+        let nobody = Identity {
+            pid: std::process::id(),
+            started: 0,
+        };
+        assert!(!nobody.is_gone());
+        let pipe = rustix::pipe::pipe().expect("pipe").0;
+        assert_eq!(inode(&pipe), None);
+        let numbered = Identity {
+            started: OF_PIDFS | 5,
+            ..nobody
+        };
+        assert!(!numbered.was_replaced(&pipe));
     }
 }

@@ -18,8 +18,9 @@
 //! - `object`: names of code addresses that another process can find;
 //! - `parent`: acting when the parent dies;
 //! - `pidfd`: watching, signalling and reaping one process;
+//! - `random`: random bytes;
 //! - `signal`: names of signals, blocking them;
-//! - `socket`: messages with descriptors;
+//! - `socket`: messages with descriptors; whether a peer is still there;
 //! - `spawn`: starting a program.
 //!
 //! # Safety
@@ -43,6 +44,7 @@ pub(crate) mod named;
 pub(crate) mod object;
 pub(crate) mod parent;
 pub(crate) mod pidfd;
+pub(crate) mod random;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod spawn;

@@ -219,10 +219,12 @@ fn own_object() -> Option<&'static Object> {
         return own.as_ref();
     }
     let here = own_object as fn() -> Option<&'static Object> as usize;
-    let own = Table::read()
-        .objects
-        .into_iter()
-        .find(|object| object.has_code_at(here));
+    let mut own = None;
+    // Nearly always the first: reading the others would cost a page fault each.
+    iterate(&mut |info| {
+        own = Some(Object::from(info)).filter(|object| object.has_code_at(here));
+        own.is_none()
+    });
     // Read outside, as in `Object::build`.
     let _ = OWN.set(own);
     OWN.get()?.as_ref()

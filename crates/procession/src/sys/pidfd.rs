@@ -52,7 +52,7 @@ pub enum ExitStatus {
 
 impl ExitStatus {
     /// Decodes the status word of `waitpid`, if it says that the process ended.
-    fn from_wait_word(word: i32) -> Option<Self> {
+    pub(super) fn from_wait_word(word: i32) -> Option<Self> {
         if libc::WIFEXITED(word) {
             Some(Self::Exited(libc::WEXITSTATUS(word)))
         } else if libc::WIFSIGNALED(word) {

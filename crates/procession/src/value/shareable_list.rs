@@ -16,7 +16,7 @@ use crate::sys::bytes::{Bytes, OutOfRange};
 
 shared_body!(
     /// A list as it lies in the heap.
-    SharedList,
+    SharedItems,
     ShareableList
 );
 
@@ -202,7 +202,7 @@ pub enum SetItemError {
 /// # In Python
 /// `procession.shared_memory.ShareableList`
 pub struct ShareableList {
-    shared: Shared<SharedList>,
+    shared: Shared<SharedItems>,
     bytes: Bytes<'static>,
     _item: (),
 }
@@ -423,4 +423,4 @@ impl ShareableList {
     }
 }
 
-body_handle!(ShareableList, SharedList, "ShareableList", u8);
+body_handle!(ShareableList, SharedItems, "ShareableList", u8);

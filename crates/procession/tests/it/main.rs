@@ -5,11 +5,16 @@ mod barrier;
 mod batch;
 mod buffer;
 mod condition;
+mod crash_pool;
 mod event;
 mod fd;
 mod forked;
+mod future;
 mod lock;
+mod manager;
+mod manager_remote;
 mod pool;
+mod pool_hostile;
 mod process;
 mod queue;
 mod ready;
@@ -17,9 +22,21 @@ mod ready_fork;
 mod rlock;
 mod semaphore;
 mod shareable_list;
+mod shared_dict;
+mod shared_list;
 mod shared_memory;
 mod value;
 mod wait;
+
+/// Waits until an object is gone: children that other tests fork meanwhile hold all that this process holds, until they end.
+fn wait_until_gone<T>(open: impl Fn() -> Result<T, procession::HeapError>) {
+    loop {
+        match open() {
+            Ok(_) => std::thread::yield_now(),
+            Err(error) => return assert_eq!(error, procession::HeapError::Stale),
+        }
+    }
+}
 
 // Tests start this binary again: it must become the child before libtest's `main`.
 procession::init_before_main!();

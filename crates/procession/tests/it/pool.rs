@@ -464,3 +464,159 @@ fn buffers_go_there_and_back() {
         .expect("submit");
     assert_eq!(future.result(), Ok(1000));
 }
+
+/// Cannot be sent if it is 3.
+#[derive(Debug, serde::Deserialize)]
+struct Picky(u32);
+
+impl serde::Serialize for Picky {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        if self.0 == 3 {
+            return Err(serde::ser::Error::custom("three cannot be sent"));
+        }
+        serializer.serialize_u32(self.0)
+    }
+}
+
+#[test]
+fn what_cannot_be_sent_is_an_error_of_its_item() {
+    let pool = Pool::new(2).expect("pool");
+    let results: Vec<_> = pool
+        .imap(|picky: Picky| picky.0, (0..6).map(Picky))
+        .collect();
+    let values: Vec<_> = results
+        .iter()
+        .filter_map(|result| result.as_ref().ok())
+        .collect();
+    assert_eq!(values, [&0, &1, &2, &4, &5]);
+    assert!(
+        matches!(&results[3], Err(TaskError::NotSubmitted(error)) if error.to_string().contains("cannot be sent"))
+    );
+    let results: Vec<_> = pool.imap(Picky, 0..6).collect();
+    assert!(
+        matches!(&results[3], Err(TaskError::UnencodableResult { .. })),
+        "{:?}",
+        results[3]
+    );
+    assert_eq!(results.iter().filter(|result| result.is_ok()).count(), 5);
+}
+
+#[test]
+fn streams_of_maps_can_be_awaited() {
+    use futures_core::Stream;
+    use std::{future::poll_fn, pin::Pin};
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .expect("runtime");
+    for pool in pools() {
+        runtime.block_on(async {
+            for map in [
+                pool.imap(square, 0..500),
+                pool.imap(square, 0..500).chunk_size(9),
+            ] {
+                let mut stream = map.stream();
+                for x in 0..500 {
+                    let next = poll_fn(|context| Pin::new(&mut stream).poll_next(context)).await;
+                    assert_eq!(next, Some(Ok(x * x)));
+                }
+                let end = poll_fn(|context| Pin::new(&mut stream).poll_next(context)).await;
+                assert_eq!(end, None);
+            }
+        });
+    }
+}
+
+/// Keeps ten megabytes for ever.
+fn leak(_: ()) -> u32 {
+    std::mem::forget(vec![1u8; 10 << 20]);
+    // The worker looks at its memory once in ten milliseconds.
+    std::thread::sleep(Duration::from_millis(11));
+    std::process::id()
+}
+
+#[test]
+fn workers_that_grow_are_replaced() {
+    let builder = Pool::builder().workers(1).max_memory_per_worker(50 << 20);
+    let pids = builder
+        .build()
+        .expect("pool")
+        .map(leak, vec![(); 20])
+        .expect("map");
+    let different: HashSet<_> = pids.iter().collect();
+    assert!(different.len() >= 3, "{pids:?}");
+}
+
+#[test]
+fn where_memory_is_short_something_still_runs() {
+    let pool = Pool::builder()
+        .workers(2)
+        .memory_reserve(u64::MAX)
+        .build()
+        .expect("pool");
+    assert_eq!(pool.map(square, 0..10).expect("map").len(), 10);
+}
+
+#[test]
+fn pinned_workers_stay_on_one_processor() {
+    let pool = Pool::builder()
+        .workers(2)
+        .pin_workers(true)
+        .build()
+        .expect("pool");
+    let allowed = |()| {
+        let status = std::fs::read_to_string("/proc/self/status").expect("status");
+        let line = status
+            .lines()
+            .find(|line| line.starts_with("Cpus_allowed_list:"));
+        line.expect("a line").to_owned()
+    };
+    for list in pool.map(allowed, vec![(); 4]).expect("map") {
+        assert!(!list.contains(['-', ',']), "{list}");
+    }
+}
+
+#[test]
+fn absurd_pools_are_refused() {
+    assert!(matches!(
+        Pool::new(1_000_000),
+        Err(procession::PoolError::TooManyWorkers { .. })
+    ));
+    let threads = Pool::builder()
+        .threads()
+        .workers(1)
+        .max_tasks_per_worker(3)
+        .build();
+    assert!(matches!(
+        threads,
+        Err(procession::PoolError::NeedsProcesses { .. })
+    ));
+    assert!(Pool::builder().build().expect("default").workers() >= 1);
+}
+
+fn put_when_done(queue: Queue<u32>) {
+    queue.put(std::process::id()).expect("put");
+}
+
+#[test]
+fn finalizers_run_in_workers_that_end_in_order() {
+    let queue = Queue::unbounded().expect("queue");
+    let pool = Pool::builder()
+        .workers(2)
+        .finalizer(put_when_done, queue.clone())
+        .build()
+        .expect("pool");
+    let pids: HashSet<u32> = pool
+        .map(
+            |()| {
+                std::thread::sleep(Duration::from_millis(2));
+                std::process::id()
+            },
+            vec![(); 50],
+        )
+        .expect("map")
+        .into_iter()
+        .collect();
+    pool.join();
+    let ended: HashSet<u32> = (0..2).map(|_| queue.get().expect("get")).collect();
+    assert!(ended.is_superset(&pids), "{ended:?} {pids:?}");
+}

@@ -571,25 +571,72 @@ fn values_that_cannot_travel_are_errors() {
     }
 }
 
+/// The children of this thread, oldest first, once there are at least `count`.
+fn pids_of_children(count: usize) -> Vec<i32> {
+    loop {
+        let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
+        let pids: Vec<i32> = children.split(' ').flat_map(str::parse).collect();
+        if pids.len() >= count {
+            return pids;
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Kills a child and waits until it is a zombie.
+fn kill_unreaped(pid: i32) {
+    let child = rustix::process::Pid::from_raw(pid).expect("pid");
+    rustix::process::kill_process(child, rustix::process::Signal::KILL).expect("kill");
+    let is_zombie = || {
+        std::fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|stat| stat.contains(") Z"))
+    };
+    while !is_zombie() {
+        std::thread::yield_now();
+    }
+}
+
+/// In a process of its own: starts one by forkserver, kills the template (0) or the spare (1), and starts more.
+fn survive_the_death_of(which: usize) -> u64 {
+    let add = |pair| start(StartMethod::Forkserver, add, pair).join();
+    add((1, 2)).expect("before");
+    let victim = pids_of_children(2)[which];
+    kill_unreaped(victim);
+    let sum = (0..3).map(|i| add((i, 1)).expect("after")).sum();
+    assert!(
+        !pids_of_children(2).contains(&victim),
+        "the victim was not reaped"
+    );
+    sum
+}
+
 #[test]
 fn a_killed_forkserver_is_started_again() {
+    let _alone = alone();
+    for which in [0, 1] {
+        let survivor = start(StartMethod::Spawn, survive_the_death_of, which);
+        assert_eq!(survivor.join().expect("result"), 6);
+    }
+}
+
+#[test]
+fn a_forkserver_leaves_nobody_behind() {
     let _alone = alone();
     let parent_of_all = |()| {
         start(StartMethod::Forkserver, add, (1, 2))
             .join()
-            .expect("first");
-        let children = std::fs::read_to_string("/proc/thread-self/children").unwrap_or_default();
-        let template: i32 = children.trim().parse().expect("only the template is left");
-        let template = rustix::process::Pid::from_raw(template).expect("pid");
-        rustix::process::kill_process(template, rustix::process::Signal::KILL).expect("kill");
-        start(StartMethod::Forkserver, add, (3, 4))
-            .join()
-            .expect("second")
+            .expect("result");
+        pids_of_children(2)
     };
-    assert_eq!(
-        start(StartMethod::Spawn, parent_of_all, ())
-            .join()
-            .expect("result"),
-        7
-    );
+    let pids = start(StartMethod::Spawn, parent_of_all, ())
+        .join()
+        .expect("pids");
+    assert_eq!(pids.len(), 2, "a template and a spare");
+    // The template was the spare's twin: if one of them missed our end, this never ends.
+    let gone = |pid: &i32| {
+        std::fs::read_to_string(format!("/proc/{pid}/stat"))
+            .map_or(true, |stat| stat.contains(") Z"))
+    };
+    while !pids.iter().all(gone) {
+        std::thread::yield_now();
+    }
 }

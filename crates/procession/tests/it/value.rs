@@ -68,7 +68,7 @@ fn handles_travel_and_are_checked() {
     ));
     let handle = value.handle();
     drop(value);
-    assert_eq!(Value::<i32>::open(handle).err(), Some(HeapError::Stale));
+    crate::wait_until_gone(|| Value::<i32>::open(handle));
 }
 
 #[test]

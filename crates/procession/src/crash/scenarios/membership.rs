@@ -4,6 +4,7 @@ use super::super::{Fault, os};
 use super::stage::{Act, bury_all, heap};
 use crate::family::{self, fork_hooks};
 use crate::heap::{Presence, me};
+use crate::sys::identity::Identity;
 use crate::{Plain, Queue};
 
 type Line = Queue<u64, Plain>;
@@ -95,7 +96,10 @@ fn crash_attach_to_a_reserved_place() {
         "attach to a reserved place",
         || (line(), heap().reserve_slot(Some(me())).expect("place")),
         |_| (),
-        |(_, owner), ()| assert!(family::become_participant(*owner)),
+        |(_, owner), ()| {
+            family::leave_template();
+            assert!(family::come_up(*owner, Identity::current()));
+        },
     )
     .judge(|(queue, owner), _| {
         // Its creator (us) knows that the process is dead.

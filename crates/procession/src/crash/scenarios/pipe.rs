@@ -120,8 +120,7 @@ fn crash_recv_block() {
     receiving("pipe recv, block", |number| [number; WORDS]).play_thinned();
 }
 
-#[test]
-fn crash_create_and_drop() {
+fn creating_and_dropping() -> Act<()> {
     let whole = || drop(pipe::<u64>());
     Act::new(
         "pipe create, drop both ends",
@@ -129,7 +128,16 @@ fn crash_create_and_drop() {
         move |()| whole(),
         move |(), ()| whole(),
     )
-    .play_thinned();
+}
+
+#[test]
+fn crash_create_and_drop() {
+    creating_and_dropping().play_thinned();
+}
+
+#[test]
+fn crash_reapers_of_pipe_makers() {
+    creating_and_dropping().play_with_dying_reapers(13);
 }
 
 /// The victim has the only hold on an end and drops it; somebody sleeps in `recv` on the other one.

@@ -214,6 +214,18 @@ fn crash_get_handles() {
 }
 
 #[test]
+fn crash_reapers_of_putters() {
+    putting::<u64>("queue put, first segment", 0, 0).play_with_dying_reapers(7);
+    putting::<Letter>("queue put, with a handle inside", 0, 2).play_with_dying_reapers(7);
+}
+
+#[test]
+fn crash_reapers_of_getters() {
+    getting::<Block>("queue get, block", 2).play_with_dying_reapers(7);
+    getting::<Letter>("queue get, with a handle inside", 2).play_with_dying_reapers(7);
+}
+
+#[test]
 fn crash_get_leaving_a_segment() {
     let props = || {
         let queue = line::<u64>(0, 0..SEGMENT + 3);

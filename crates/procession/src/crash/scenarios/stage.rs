@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::super::os::{self, Pid, Signal, Waited};
 use super::super::{Fault, Killed, Scenario, Sweep};
+use super::reclaim::Reaper;
 use crate::family::{self, Owner, forked_child, reap_dead};
 use crate::heap::{Block, Heap, Presence, me};
 use crate::{HeapStats, MAX_PARTICIPANTS};
@@ -18,9 +19,20 @@ pub(super) const UNIT: usize = 64 * 1024;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 static POINTS: AtomicU64 = AtomicU64::new(0);
+static INSTRUCTIONS: AtomicU64 = AtomicU64::new(0);
 
-pub(super) fn total_points() -> u64 {
-    POINTS.load(Ordering::Relaxed)
+/// Kills so far, and for how many instructions they stand.
+pub(super) fn total_points() -> (u64, u64) {
+    (
+        POINTS.load(Ordering::Relaxed),
+        INSTRUCTIONS.load(Ordering::Relaxed),
+    )
+}
+
+/// Counts kills, which stand for so many instructions: more than kills, where states are told from instructions (`crash/states.rs`).
+pub(super) fn cover(kills: u64, instructions: u64) {
+    POINTS.fetch_add(kills, Ordering::Relaxed);
+    INSTRUCTIONS.fetch_add(instructions, Ordering::Relaxed);
 }
 
 /// Whether this test is the only one that runs: the forked processes and the heap's figures need that.
@@ -46,6 +58,9 @@ pub(super) struct Act<P, V = ()> {
     rouse: Box<dyn Fn(&P) -> bool>,
     judge: Judge<P>,
     witness: Box<dyn Fn(&P)>,
+    /// Whether a reaper of the victim is killed midway, too; and how many writes and calls such a reaper had lately.
+    reaper_dies: bool,
+    reap_events: Cell<u64>,
 }
 
 impl<P, V> Act<P, V> {
@@ -64,6 +79,8 @@ impl<P, V> Act<P, V> {
             rouse: Box::new(|_| false),
             witness: Box::new(|_| ()),
             judge: Box::new(|_, _| Ok(())),
+            reaper_dies: false,
+            reap_events: Cell::new(400),
         }
     }
 
@@ -80,6 +97,24 @@ impl<P, V> Act<P, V> {
         Self {
             witness: Box::new(witness),
             ..self
+        }
+    }
+
+    /// Kills a reaper of `dead` somewhere in the middle.
+    fn kill_a_reaper(&self, dead: Owner, killed: &Killed) -> Result<(), Fault> {
+        heap().is_gone(dead);
+        let events = self.reap_events.get();
+        // The golden ratio: neighbouring points get distant events.
+        let event = killed.step.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32;
+        let event = (event * (events + 1)) >> 32;
+        let (reaper, came) = Reaper::start().dies_behind(event)?;
+        if came < event {
+            self.reap_events.set(came);
+        }
+        if heap().is_gone(reaper) {
+            Ok(())
+        } else {
+            Err(Fault::Wedged("a reaper's death is not proved".into()))
         }
     }
 
@@ -101,10 +136,20 @@ impl<P, V> Act<P, V> {
         self.play_by(|sweep| sweep.thin(true).max_steps(1_000_000));
     }
 
+    /// Kills at one instruction of `stride` only, but after the victim a reaper, too: behind a different one of its writes and calls each time.
+    pub(super) fn play_with_dying_reapers(self, stride: u64) {
+        let twice = Self {
+            name: format!("{}, and a reaper", self.name),
+            reaper_dies: true,
+            ..self
+        };
+        twice.play_by(|sweep| sweep.thin(true).max_steps(1_000_000).shard(0, stride));
+    }
+
     pub(super) fn play_by(self, adjust: impl FnOnce(Sweep) -> Sweep) {
         if alone() {
             let report = adjust(Sweep::new(&self.name).lanes(2).patience(3)).run(&self);
-            POINTS.fetch_add(report.points, Ordering::Relaxed);
+            cover(report.points, report.points);
             report.expect_clean();
         }
     }
@@ -162,6 +207,9 @@ impl<P, V> Scenario for Act<P, V> {
             .owner
             .ok_or("the victim got no place in the family")?;
         (self.witness)(&stage.props);
+        if self.reaper_dies {
+            self.kill_a_reaper(owner, killed)?;
+        }
         bury(owner)?;
         (self.judge)(stage.props, killed)?;
         balance(&stage.before)
@@ -311,6 +359,11 @@ impl Helper {
         }
         self.ended.set(true);
         self.owner.map_or(Ok(()), bury)
+    }
+
+    /// Which participant it is.
+    pub(super) fn owner(&self) -> Option<Owner> {
+        self.owner
     }
 
     /// Whether the family has proof of its death.

@@ -1,31 +1,46 @@
-//! Forkserver: a template of this program, executed once and kept warm, forks when asked.
+//! Forkserver: a template of this program, executed once and kept warm, and always one clone of it that is ready for an order.
 //!
-//! One template per process, started at the first need, single-threaded, with no user state: it never leaves `init()`. A request is one message: the record and
-//! the place of the new process; all else is in the record's order. The template forks *as our child* (`sys::fork::clone_as_sibling`) and answers
-//! with the pid. It ends when the last copy of our end of the socket is closed, that is, with us.
+//! One template per process, started at the first need, single-threaded, with no user state: it never leaves `init()`. It forks a *spare* ahead of time: a
+//! clone of itself, but *our child* (`sys::fork::clone_as_sibling`), that comes up as far as it can without knowing what for, tells us that it is ready, and
+//! sleeps on the socket. A start sends it one message: the record and the place of the new process; all else is in the record's order. So a start waits for
+//! no fork, if the last one was not just now. When the spare has taken its order it rings, and the template forks the next.
 //!
-//! # When the template dies
-//! Before it forked: the place is given up (that must succeed before anything else is tried, so that a child which is just coming up finds its place gone and ends) and the
-//! start is tried once more with a new template. After it forked: the child has come up or will find its place gone; in the first case the pid is in the
-//! participant table and the start has succeeded.
+//! ```text
+//! spare:  forked -> READY sent -> order taken, rung -> participant, runs its task
+//! ```
+//!
+//! Template and spare end when the last copy of our end of the socket is closed, that is, with us. There is never more than one spare, and only spares read orders,
+//! so each order is read by the spare whose readiness was read before it. Until then the spare is no participant, holds nothing and writes nothing shared.
+//!
+//! # When one of them dies
+//! - The spare, before it took an order: the template tells us (its pidfd comes along, so that we can reap it whatever became of its pid) and ends. The next start
+//!   finds the end of file, and makes a new template. An order that was sent to it meanwhile is a process that was killed before it came up: `join` says so.
+//! - The template: the spare serves one more order, if it had come up; then the end of file. If it was killed before it sent READY, too, nobody knows
+//!   its pid: the zombie stays until we end.
+//! - We: end of file for both.
 
 use super::super::bootstrap;
 use super::super::builder::Options;
 use super::super::children::state;
 use super::super::error::StartError;
+use super::super::panic;
 use super::super::process::Core;
 use super::super::record::SharedProcess;
 use super::super::setup;
 use super::fork::streams;
 use super::spawn::execute;
 use super::{by_main_thread, family, give_up, order, person, place, refused};
-use crate::family::{Invitation, Owner, Role, become_participant, reserve_place};
-use crate::heap::{Handle, Heap, Presence, Shared, me};
-use crate::sys::fork::{Fork, adopt, clone_as_sibling};
+use crate::family::{Invitation, Owner, Role, come_up, leave_template, reserve_place};
+use crate::heap::{Handle, Heap, Shared, me, the_heap};
+use crate::sys::error::{errno, failed};
+use crate::sys::fork::{Fork, adopt, clone_as_sibling, exit_now};
+use crate::sys::identity::Identity;
 use crate::sys::object::locate;
-use crate::sys::pidfd::Child;
-use crate::sys::{error::failed, socket};
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use crate::sys::pidfd::{Child, Pidfd};
+use crate::sys::socket;
+use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
+use rustix::fd::{AsFd, AsRawFd, OwnedFd};
+use rustix::io::Errno;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::io;
@@ -43,8 +58,47 @@ pub(in super::super) struct Template {
 
 /// A request: owner, record, which standard streams come with it.
 const REQUEST: usize = 4 + 16 + 1;
-/// The answer: a pid, or minus an error number.
-const ANSWER: usize = 4;
+
+/// What comes up the socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    /// A spare, from itself.
+    Ready(Identity),
+    /// The spare has died, says the template; the pidfd comes along.
+    Dead,
+    /// There is no spare, for this error of the system.
+    Failed(i32),
+}
+
+impl News {
+    const LEN: usize = 1 + 4 + 8;
+
+    fn to_bytes(self) -> [u8; Self::LEN] {
+        let (kind, number, started) = match self {
+            Self::Ready(spare) => (0, spare.pid, spare.started),
+            Self::Dead => (1, 0, 0),
+            Self::Failed(errno) => (2, errno.cast_unsigned(), 0),
+        };
+        let mut bytes = [kind; Self::LEN];
+        bytes[1..5].copy_from_slice(&number.to_le_bytes());
+        bytes[5..].copy_from_slice(&started.to_le_bytes());
+        bytes
+    }
+
+    fn from_bytes(bytes: [u8; Self::LEN]) -> Option<Self> {
+        let [kind, a, b, c, d, started @ ..] = bytes;
+        let number = u32::from_le_bytes([a, b, c, d]);
+        match kind {
+            0 => Some(Self::Ready(Identity {
+                pid: number,
+                started: u64::from_le_bytes(started),
+            })),
+            1 => Some(Self::Dead),
+            2 => Some(Self::Failed(number.cast_signed())),
+            _ => None,
+        }
+    }
+}
 
 pub(super) fn start<A, R>(
     function: fn(A) -> R,
@@ -72,24 +126,19 @@ where
             empty => empty.insert(launch(heap).map_err(|error| refused(&name, error))?),
         };
         let person = person(&name, options.daemon, running.by_main_thread);
-        // Made anew for a second attempt: a child that died early may have taken the first one's order.
+        // Made anew for a second attempt: another thread may have started the template.
         let record = order(function, arguments, person, Some(options.setup.clone()))?;
         let owner = place(heap, &name, &record)?;
-        match running.ask(heap, owner, &record, &streams) {
+        match running.hand_over(heap, owner, &record, &streams) {
             Ok(child) => {
-                heap.note_pid(owner, child.pid);
                 drop(template);
                 let who = (name, options.daemon);
                 return Ok(Core::new(who, child, owner, record, false));
             }
-            Err(Refusal::NotForked(error)) => {
-                give_up(heap, owner);
-                return Err(refused(&name, error));
-            }
-            Err(Refusal::Dead(error)) => {
+            Err(error) => {
                 give_up(heap, owner);
                 bury(heap, template.take());
-                last = Some(error);
+                last = Some(failed("ask the forkserver", error));
             }
         }
     }
@@ -147,101 +196,158 @@ fn bury(heap: &'static Heap, template: Option<Template>) {
     template.child.pidfd.exit_status();
 }
 
-/// Why there is no child.
-enum Refusal {
-    /// The template said so.
-    NotForked(io::Error),
-    /// The template does not answer; what it was asked for was undone.
-    Dead(io::Error),
-}
-
 impl Template {
-    fn ask(
+    /// Gives the spare its order.
+    fn hand_over(
         &self,
         heap: &Heap,
         owner: Owner,
         record: &Shared<SharedProcess>,
         streams: &[Option<OwnedFd>; 3],
-    ) -> Result<Child, Refusal> {
+    ) -> io::Result<Child> {
+        let (spare, identity) = self.spare()?;
+        // The name first: if it dies before it comes up, others can prove it.
+        heap.note_identity(owner, identity);
         let (fds, mask) = setup::passed(streams);
-        match self.request(owner, record.handle(), &fds, mask) {
-            Ok(pid) if pid > 0 => adopt(pid).map_err(Refusal::NotForked),
-            Ok(errno) => {
-                let cause = io::Error::from_raw_os_error(-errno);
-                Err(Refusal::NotForked(failed(
-                    "fork the forkserver's template",
-                    cause,
-                )))
-            }
-            Err(error) => match orphan(heap, owner) {
-                Some(pid) => adopt(pid).map_err(Refusal::NotForked),
-                None => Err(Refusal::Dead(failed("ask the forkserver", error))),
-            },
-        }
-    }
-
-    fn request(
-        &self,
-        owner: Owner,
-        record: Handle,
-        fds: &[BorrowedFd<'_>],
-        mask: u8,
-    ) -> io::Result<i32> {
-        let mut request = [0; REQUEST];
+        let mut request = [mask; REQUEST];
         request[..4].copy_from_slice(&owner.to_word().to_le_bytes());
-        request[4..20].copy_from_slice(&record.to_bytes());
-        request[20] = mask;
-        socket::send(&self.socket, &request, fds)?;
-        let mut answer = [0; ANSWER];
-        match socket::receive(&self.socket, &mut answer)? {
-            (ANSWER, _) => Ok(i32::from_le_bytes(answer)),
-            _ => Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
+        request[4..20].copy_from_slice(&record.handle().to_bytes());
+        match socket::send(&self.socket, &request, &fds) {
+            Ok(()) => Ok(spare),
+            Err(error) => {
+                let _ = spare.pidfd.send_signal(crate::sys::signal::KILL);
+                let _ = spare.pidfd.wait_status();
+                Err(error)
+            }
         }
     }
-}
 
-/// The pid of a child whose template died before it could tell, if the child came up. If not, it never will.
-fn orphan(heap: &Heap, owner: Owner) -> Option<i32> {
-    if heap.abandon_slot(owner) {
-        return None;
-    }
-    let participant = &heap.participants()[owner.slot()];
-    let is_live = participant.presence() == (Presence::Live, owner.generation());
-    let pid = participant.identity().filter(|_| is_live)?.pid;
-    i32::try_from(pid).ok()
-}
-
-/// The template's life: forks until its parent is gone. Children leave this function by running their task.
-pub(in super::super) fn serve(socket: OwnedFd) -> ! {
-    // What every child would find out anew: where this program's code lies.
-    let _ = locate(serve as fn(OwnedFd) -> ! as usize);
-    loop {
-        let mut request = [0; REQUEST];
-        let (owner, record, fds, mask) = match socket::receive(&socket, &mut request) {
-            Ok((REQUEST, fds)) => {
-                let [a, b, c, d, rest @ ..] = request;
-                let mut record = [0; 16];
-                record.copy_from_slice(&rest[..16]);
-                let owner = Owner::from_word(u32::from_le_bytes([a, b, c, d]));
-                (owner, Handle::from_bytes(record), fds, request[20])
-            }
-            // The parent is gone.
-            _ => std::process::exit(0),
-        };
-        let answer = match (owner, clone_as_sibling()) {
-            (Some(owner), Ok(Fork::Child)) => {
-                drop(socket);
-                if !become_participant(owner) {
-                    crate::sys::fork::exit_now(bootstrap::NO_PLACE);
+    /// The process that is ready for an order. Waits for it if it was only just forked.
+    fn spare(&self) -> io::Result<(Child, Identity)> {
+        loop {
+            let mut news = [0; News::LEN];
+            let (len, fds) = socket::receive(&self.socket, &mut news)?;
+            match News::from_bytes(news).filter(|_| len == News::LEN) {
+                Some(News::Ready(identity)) => {
+                    if let Some(child) = alive(identity)? {
+                        return Ok((child, identity));
+                    }
                 }
-                bootstrap::run_cloned(record, &setup::unpassed(fds, mask))
+                Some(News::Dead) => fds.into_iter().map(Pidfd::from).for_each(|spare| {
+                    spare.exit_status();
+                }),
+                Some(News::Failed(errno)) => return Err(io::Error::from_raw_os_error(errno)),
+                None => return Err(io::Error::from(io::ErrorKind::UnexpectedEof)),
             }
-            (None, Ok(Fork::Child)) => crate::sys::fork::exit_now(bootstrap::NO_PLACE),
-            (_, Ok(Fork::Parent(child))) => i32::try_from(child.pid).unwrap_or(-1),
-            (_, Err(error)) => -crate::sys::error::errno(&error).unwrap_or(1),
-        };
-        if socket::send(&socket, &answer.to_le_bytes(), &[]).is_err() {
-            std::process::exit(0);
         }
+    }
+}
+
+/// Takes charge of a spare. `None`: it has died meanwhile.
+fn alive(spare: Identity) -> io::Result<Option<Child>> {
+    let Ok(pid) = i32::try_from(spare.pid) else {
+        return Err(io::Error::from(io::ErrorKind::InvalidData));
+    };
+    match adopt(pid) {
+        Ok(child) => Ok(child.pidfd.exit_status().is_none().then_some(child)),
+        // Somebody else reaped it.
+        Err(error) if errno(&error).is_none_or(|number| number == Errno::SRCH.raw_os_error()) => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The template's life: always keeps one spare, until its parent is gone. Spares leave this function by running their task.
+pub(in super::super) fn serve(socket: OwnedFd) -> ! {
+    rehearse();
+    let error = match eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK) {
+        Err(error) => io::Error::from(error),
+        Ok(taken) => loop {
+            match clone_as_sibling() {
+                Ok(Fork::Child) => stand_by(socket, taken),
+                Ok(Fork::Parent(spare)) if wait_until_taken(&socket, &taken, &spare) => {}
+                Ok(Fork::Parent(_)) => std::process::exit(0),
+                Err(error) => break error,
+            }
+        },
+    };
+    let number = errno(&error).unwrap_or(Errno::AGAIN.raw_os_error());
+    let _ = socket::send(&socket, &News::Failed(number).to_bytes(), &[]);
+    std::process::exit(0)
+}
+
+/// What every child would do anew, or for the first time.
+fn rehearse() {
+    // Where this program's code lies.
+    let _ = locate(serve as fn(OwnedFd) -> ! as usize);
+    panic::rehearse();
+}
+
+/// `false`: the parent is gone, or the spare has died before it had an order.
+fn wait_until_taken(socket: &OwnedFd, taken: &OwnedFd, spare: &Child) -> bool {
+    loop {
+        let mut fds = [
+            PollFd::new(taken, PollFlags::IN),
+            PollFd::new(&spare.pidfd, PollFlags::IN),
+            // Only whether it is closed: what comes in is for the spare.
+            PollFd::new(socket, PollFlags::empty()),
+        ];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(_) => return false,
+        }
+        let [_, has_died, is_closed] = fds.map(|fd| !fd.revents().is_empty());
+        // First: a spare may have taken an order and ended long ago.
+        if rustix::io::read(taken, &mut [0u8; 8]).is_ok() {
+            return true;
+        }
+        if has_died {
+            let _ = socket::send(socket, &News::Dead.to_bytes(), &[spare.pidfd.as_fd()]);
+        }
+        if has_died || is_closed {
+            return false;
+        }
+    }
+}
+
+/// The spare: comes up as far as it can, waits for its order, and carries it out.
+fn stand_by(socket: OwnedFd, taken: OwnedFd) -> ! {
+    leave_template();
+    the_heap().touch();
+    let identity = Identity::current();
+    if socket::send(&socket, &News::Ready(identity).to_bytes(), &[]).is_err() {
+        exit_now(0);
+    }
+    let mut request = [0; REQUEST];
+    let Ok((REQUEST, fds)) = socket::receive(&socket, &mut request) else {
+        // The parent is gone.
+        exit_now(0)
+    };
+    // The template need not wait for us to end.
+    let _ = rustix::io::write(&taken, &1u64.to_ne_bytes());
+    drop((socket, taken));
+    let [a, b, c, d, record @ .., mask] = request;
+    let owner = Owner::from_word(u32::from_le_bytes([a, b, c, d]));
+    if !owner.is_some_and(|owner| come_up(owner, identity)) {
+        exit_now(bootstrap::NO_PLACE);
+    }
+    bootstrap::run_cloned(Handle::from_bytes(record), &setup::unpassed(fds, mask))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn news_survive_the_journey() {
+        let spare = Identity {
+            pid: 4711,
+            started: u64::MAX / 3,
+        };
+        for news in [News::Ready(spare), News::Dead, News::Failed(11)] {
+            assert_eq!(News::from_bytes(news.to_bytes()), Some(news));
+        }
+        assert_eq!(News::from_bytes([9; News::LEN]), None);
     }
 }

@@ -261,6 +261,43 @@ impl RawBarrier {
         }
     }
 
+    /// How a [`wait`](Self::wait) would end now; `None` if it would go on. After an answer the arrival is spent.
+    #[cfg(not(procession_loom))]
+    pub(crate) fn check(
+        &self,
+        records: &[RawArrival],
+        port: &impl Port,
+        arrival: &Arrival,
+    ) -> Option<Result<u32, BarrierError>> {
+        let state = self.state.load(Ordering::Acquire);
+        if round_of(state) != arrival.round {
+            return Some(Ok(arrival.index));
+        }
+        if state & BROKEN == 0 {
+            return None;
+        }
+        self.leave(records, port, arrival.round, arrival.record);
+        Some(Err(BarrierError::Broken))
+    }
+
+    /// The whole state, to see whether it has changed since.
+    #[cfg(not(procession_loom))]
+    pub(crate) fn now(&self) -> u64 {
+        self.state.load(Ordering::Acquire)
+    }
+
+    /// Marks that somebody may sleep; the word to sleep on. Look at the state afterwards.
+    #[cfg(not(procession_loom))]
+    pub(crate) fn announce(&self) -> u32 {
+        self.bell.fetch_or(WAITERS, Ordering::SeqCst) | WAITERS
+    }
+
+    /// The word that its sleepers sleep on.
+    #[cfg(not(procession_loom))]
+    pub(crate) fn word(&self) -> &AtomicU32 {
+        &self.bell
+    }
+
     /// Breaks the round and leaves it: the action failed, or the caller cannot wait any longer.
     pub(crate) fn withdraw(&self, records: &[RawArrival], port: &impl Port, arrival: Arrival) {
         self.break_round(port, arrival.round);

@@ -65,11 +65,7 @@ impl RawBell {
         deadline: Deadline,
         ready: impl Fn() -> bool,
     ) -> Slept {
-        // Before we are counted in: a reap that forgets us counts it up afterwards, and we do not sleep.
-        let rings = self.rings.load(Ordering::SeqCst);
-        let epoch = self.sleepers.fetch_add(1, Ordering::SeqCst) & !COUNT;
-        // Pairs with the ringer's fence: either it sees us, or we see its change.
-        fence(Ordering::SeqCst);
+        let (rings, epoch) = self.count_in();
         let slept = if ready() {
             Slept::Again
         } else {
@@ -110,7 +106,35 @@ impl RawBell {
         port.wake(&self.rings, count);
     }
 
-    fn count_out(&self, epoch: u32) {
+    /// Counts a sleeper in; what `rings` was before, and the epoch to [count it out](Self::count_out) with. Look at the state afterwards.
+    pub(crate) fn count_in(&self) -> (u32, u32) {
+        // Before we are counted in: a reap that forgets us counts it up afterwards, and we do not sleep.
+        let rings = self.rings.load(Ordering::SeqCst);
+        let epoch = self.sleepers.fetch_add(1, Ordering::SeqCst) & !COUNT;
+        // Pairs with the ringer's fence: either it sees us, or we see its change.
+        fence(Ordering::SeqCst);
+        (rings, epoch)
+    }
+
+    /// What `rings` is for a sleeper that was counted in; `None` if it was forgotten since and must count itself in again. Look at the state
+    /// afterwards.
+    #[cfg(not(procession_loom))]
+    pub(crate) fn still_in(&self, epoch: u32) -> Option<u32> {
+        // In this order, as in `count_in`.
+        let rings = self.rings.load(Ordering::SeqCst);
+        let sleepers = self.sleepers.load(Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        (sleepers & !COUNT == epoch).then_some(rings)
+    }
+
+    /// The word that its sleepers sleep on.
+    #[cfg(not(procession_loom))]
+    pub(crate) fn word(&self) -> &AtomicU32 {
+        &self.rings
+    }
+
+    /// Counts a sleeper out, unless it was forgotten since.
+    pub(crate) fn count_out(&self, epoch: u32) {
         let mut sleepers = self.sleepers.load(Ordering::Relaxed);
         while sleepers & !COUNT == epoch && sleepers & COUNT != 0 {
             match self.sleepers.compare_exchange_weak(

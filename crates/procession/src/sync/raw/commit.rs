@@ -21,7 +21,7 @@ pub(crate) struct Commit {
 
 impl Commit {
     #[inline]
-    fn from_word(word: u64) -> Self {
+    pub(crate) fn from_word(word: u64) -> Self {
         Self {
             items: (word >> 32) as u32,
             bytes: word as u32,
@@ -29,7 +29,7 @@ impl Commit {
     }
 
     #[inline]
-    fn to_word(self) -> u64 {
+    pub(crate) fn to_word(self) -> u64 {
         (u64::from(self.items) << 32) | u64::from(self.bytes)
     }
 

@@ -145,6 +145,16 @@ impl RawCondition {
         }
     }
 
+    /// The cell that [`claim`](Self::claim) gave.
+    #[cfg(not(procession_loom))]
+    pub(crate) fn cell<'a>(
+        &self,
+        cells: &'a (impl Cells + ?Sized),
+        index: usize,
+    ) -> Option<&'a RawCell> {
+        cells.each().nth(index)
+    }
+
     /// Notifies the `count` waiters that have waited longest, and says how many there were. Skips the dead.
     pub(crate) fn notify(
         &self,
@@ -251,6 +261,26 @@ impl RawCell {
         Owner::from_word(self.state.load(Ordering::Relaxed))
     }
 
+    /// Whether the wait of `me` is over.
+    #[cfg(not(procession_loom))]
+    pub(crate) fn is_told(&self, me: Owner) -> bool {
+        let state = self.state.load(Ordering::Acquire);
+        !is_waiting(state) || state & OWNER_MASK != me.to_word()
+    }
+
+    /// Marks that `me` must be woken by a call, if it waits; the word to sleep on.
+    #[cfg(not(procession_loom))]
+    pub(crate) fn announce(&self, me: Owner) -> u32 {
+        self.turn(WAITING | me.to_word(), ASLEEP | me.to_word());
+        self.state.load(Ordering::SeqCst)
+    }
+
+    /// The word that its waiter sleeps on.
+    #[cfg(not(procession_loom))]
+    pub(crate) fn word(&self) -> &AtomicU32 {
+        &self.state
+    }
+
     /// Takes the cell from one state to another, unless it is no longer in the first.
     fn turn(&self, from: u32, to: u32) -> bool {
         self.state
@@ -298,7 +328,7 @@ impl RawCell {
     }
 
     /// Frees the cell at the end of a wait, and says what the wait came to.
-    fn leave(&self, me: Owner) -> Waited {
+    pub(crate) fn leave(&self, me: Owner) -> Waited {
         if self.leave_unless_notified(me) {
             return Waited::TimedOut;
         }

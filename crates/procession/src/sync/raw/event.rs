@@ -99,6 +99,38 @@ impl RawEvent {
         self.wait_slow(port, since, deadline)
     }
 
+    /// What [`has_fired_since`](Self::has_fired_since) is to be asked with: a wait begins now.
+    #[cfg(not(procession_loom))]
+    pub(crate) fn now(&self) -> u32 {
+        self.word.load(Ordering::Acquire)
+    }
+
+    /// Whether the flag is set, or was since [`now`](Self::now).
+    #[cfg(not(procession_loom))]
+    pub(crate) fn has_fired_since(&self, since: u32) -> bool {
+        since & SET != 0 || has_fired(since, self.now())
+    }
+
+    /// Marks that somebody may sleep, if the flag is clear; the word to sleep on.
+    #[cfg(not(procession_loom))]
+    pub(crate) fn announce(&self) -> u32 {
+        loop {
+            let word = self.now();
+            if word & SET != 0 {
+                return word;
+            }
+            if self.mark_waiters(word) {
+                return word | WAITERS;
+            }
+        }
+    }
+
+    /// The word that its sleepers sleep on.
+    #[cfg(not(procession_loom))]
+    pub(crate) fn word(&self) -> &AtomicU32 {
+        &self.word
+    }
+
     /// Repeats a wake that `_dead` may have owed. Idempotent.
     pub(crate) fn reap(&self, port: &impl Port, _dead: Owner) {
         port.wake(&self.word, super::ALL);

@@ -139,6 +139,29 @@ impl RawLock {
         }
     }
 
+    /// Marks that somebody may sleep, if the lock is held; the word to sleep on, which is marked, or free.
+    #[cfg(not(procession_loom))]
+    pub(crate) fn announce(&self) -> u32 {
+        let mut word = self.word.load(Ordering::Relaxed);
+        while word & OWNER_MASK != 0 && word & WAITERS == 0 {
+            let marked = word | WAITERS;
+            match self
+                .word
+                .compare_exchange(word, marked, Ordering::SeqCst, Ordering::Relaxed)
+            {
+                Ok(_) => return marked,
+                Err(now) => word = now,
+            }
+        }
+        word
+    }
+
+    /// The word that its sleepers sleep on.
+    #[cfg(not(procession_loom))]
+    pub(crate) fn word(&self) -> &AtomicU32 {
+        &self.word
+    }
+
     /// Gives the lock back on behalf of `dead`, if it held it: the next owner learns of it. Idempotent.
     pub(crate) fn reap(&self, port: &impl Port, dead: Owner) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);

@@ -11,16 +11,23 @@
 //! 6. `barrier`: rounds of so many parties; breaks if one dies inside.
 //! 7. `commit`: what one side of a channel has done, in one word.
 //! 8. `bell`: carries sleepers over a change of some other state.
+//! 9. `word`: the state word of a block of the heap. 10. `holding`: when nobody holds an object any more.
 
 mod barrier;
 mod bell;
 mod commit;
 mod condition;
 mod event;
+pub(crate) mod holding;
 mod lock;
 mod port;
 mod rlock;
 mod semaphore;
+#[cfg_attr(
+    procession_loom,
+    expect(dead_code, reason = "the heap needs more of it")
+)]
+pub(crate) mod word;
 
 #[cfg(test)]
 mod tests;

@@ -153,6 +153,19 @@ impl RawSemaphore {
         }
     }
 
+    /// Marks that somebody may sleep, if there is no permit; the word to sleep on.
+    #[cfg(not(procession_loom))]
+    pub(crate) fn announce(&self) -> u32 {
+        self.mark_waiters();
+        self.word.load(Ordering::SeqCst)
+    }
+
+    /// The word that its sleepers sleep on.
+    #[cfg(not(procession_loom))]
+    pub(crate) fn word(&self) -> &AtomicU32 {
+        &self.word
+    }
+
     /// Announces a sleeper; `false` if there is a permit after all.
     fn mark_waiters(&self) -> bool {
         match self
@@ -165,7 +178,7 @@ impl RawSemaphore {
     }
 
     /// Takes a permit on behalf of somebody who may have been woken, and passes the baton on.
-    fn take_with_baton(&self, port: &impl Port) -> bool {
+    pub(crate) fn take_with_baton(&self, port: &impl Port) -> bool {
         let mut word = self.word.load(Ordering::Relaxed);
         while word >= ONE {
             let left = (word - ONE) | WAITERS;

@@ -22,6 +22,8 @@ mod loom_condition;
 #[cfg(procession_loom)]
 mod loom_event;
 #[cfg(procession_loom)]
+mod loom_holding;
+#[cfg(procession_loom)]
 mod loom_lane;
 #[cfg(procession_loom)]
 mod loom_lock;
