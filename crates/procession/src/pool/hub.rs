@@ -22,8 +22,8 @@ use super::staff::{Settings, Worker};
 use super::supervisor::Alarm;
 use super::task::{Job, Outcome, Sink, Task, TaskOptions, Tasks};
 use crate::channel::EncodeError;
-use crate::family::Waiter;
-use crate::heap::{HeapError, ShortWait};
+use crate::family::{Owner, Waiter};
+use crate::heap::{HeapError, ShortWait, myself};
 use crate::sync::raw::{ALL, Deadline, Port, Slept};
 use crate::sys::call::{Call, FunctionPointer, Runner};
 use std::collections::HashMap;
@@ -87,8 +87,8 @@ pub(super) type Done = (Arc<dyn Sink>, usize, Outcome);
 /// See the header.
 pub(super) struct Hub {
     pub(super) settings: Settings,
-    /// The process that made the pool.
-    creator: u32,
+    /// The process that made the pool, as a participant: asking the system who we are, for each task, would cost as much as the task.
+    creator: Option<Owner>,
     state: Mutex<State>,
     pub(super) bell: PoolBell,
     pub(super) alarm: Alarm,
@@ -116,7 +116,8 @@ impl Hub {
         };
         Self {
             settings,
-            creator: std::process::id(),
+            // A member by now: the bell lies in the heap.
+            creator: myself(),
             state: Mutex::new(state),
             bell,
             alarm,
@@ -133,7 +134,7 @@ impl Hub {
     }
 
     pub(super) fn is_ours(&self) -> bool {
-        self.creator == std::process::id()
+        self.creator == myself()
     }
 
     pub(super) fn outstanding(&self) -> usize {
