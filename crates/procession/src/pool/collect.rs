@@ -125,8 +125,12 @@ impl Table {
 impl super::hub::Function {
     fn learn(&mut self, nanos: u32) {
         self.nanos = match self.nanos {
-            0 => nanos.max(1),
-            old => (u64::from(old) * 7 / 8 + u64::from(nanos) / 8).max(1) as u32,
+            0 => nanos.max(16),
+            // A task during which its worker lost the processor says little of the next one.
+            old => {
+                let nanos = u64::from(nanos).min(u64::from(old) * 4);
+                (u64::from(old) * 7 / 8 + nanos / 8).max(1) as u32
+            }
         };
     }
 }
