@@ -106,9 +106,6 @@ fn a_worker_that_overwrites_its_lanes_is_replaced() {
         let owner = me().to_word();
         for (word, kind) in (0..WORDS).flat_map(|word| (0..4).map(move |kind| (word, kind))) {
             let before = squares(&pool, 5);
-            if std::env::var_os("SCRIBBLE").is_some() {
-                eprintln!("{word} {kind}");
-            }
             let call = scribble as fn((usize, u32, u32)) -> u64;
             let scribbler = pool.apply_async(call, (word, kind, owner)).expect("submit");
             let behind = squares(&pool, 20);

@@ -370,6 +370,38 @@ fn crash_storm_closing() {
     });
 }
 
+fn mebibyte(number: u64) -> Vec<u8> {
+    vec![number as u8; 1 << 20]
+}
+
+/// A consumer that is slower than the workers: results wait for it, but no more than `Map::look_ahead` says (64 MiB, or two for each worker).
+#[test]
+fn crash_slow_consumer() {
+    if !alone() {
+        return;
+    }
+    let read = AtomicUsize::new(0);
+    let pool = pool(2);
+    let before = heap_stats().live_bytes;
+    let input = (0..).inspect(|_| {
+        read.fetch_add(1, Ordering::SeqCst);
+    });
+    let (mut most, mut ahead) = (0, 0);
+    for (number, result) in pool.imap(mebibyte, input).take(150).enumerate() {
+        assert_eq!(result.expect("a result")[0], number as u8);
+        // Time for the workers to run ahead as far as they may.
+        std::thread::sleep(Duration::from_millis(10));
+        most = most.max(heap_stats().live_bytes - before);
+        ahead = ahead.max(read.load(Ordering::SeqCst) - number);
+    }
+    println!("crash: at most {} MiB, {ahead} items ahead", most >> 20);
+    // A block takes whole units of 64 KiB.
+    let block = (1 << 20) + (64 << 10);
+    assert!(most <= (64 + 4 + 1) * block, "{most} bytes");
+    assert!(most > 4 * block, "nobody ran ahead: the test tests nothing");
+    assert!(ahead <= 64 + 4, "{ahead} items ahead");
+}
+
 // The pool's own process is killed.
 
 /// In the environment of a parent and, inherited, of all its descendants.
