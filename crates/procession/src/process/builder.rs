@@ -87,7 +87,8 @@ impl Resource {
 #[derive(Debug, Default)]
 pub(super) struct Options {
     pub(super) name: Option<String>,
-    pub(super) daemon: bool,
+    /// `None`: as this process.
+    pub(super) daemon: Option<bool>,
     pub(super) method: StartMethod,
     pub(super) setup: Setup,
     pub(super) stdio: [Stdio; 3],
@@ -96,6 +97,11 @@ pub(super) struct Options {
 }
 
 impl Options {
+    /// Whether the child is ended with its parent.
+    pub(super) fn is_daemon(&self) -> bool {
+        self.daemon.unwrap_or_else(|| current::current().daemon())
+    }
+
     pub(super) fn take_name(&mut self) -> String {
         self.name.take().unwrap_or_else(current::next_name)
     }
@@ -141,9 +147,10 @@ where
         self
     }
 
-    /// Whether the process is ended when this one ends (in order, or killed). Others are waited for.
+    /// Whether the process is ended when this one ends (in order, or killed). Others are waited for. Without it, as this process is: what a
+    /// worker of a pool starts ends with the worker.
     pub fn daemon(mut self, daemon: bool) -> Self {
-        self.options.daemon = daemon;
+        self.options.daemon = Some(daemon);
         self
     }
 

@@ -416,8 +416,8 @@ fn sleep_long(_: ()) {
 
 /// A task with children of its own.
 fn nested(number: u64) -> u64 {
-    // A daemonic one: others outlive their parent, whoever that is.
-    let sleeper = Process::builder(sleep_long as fn(()), ()).daemon(true);
+    // As its parent, a worker, it ends with whoever started it.
+    let sleeper = Process::builder(sleep_long as fn(()), ());
     let sleeper = sleeper.start().expect("process");
     let pool = Pool::new(1).expect("pool");
     let sum = pool.map(work, 0..number).expect("map").len() as u64;

@@ -37,7 +37,7 @@ where
     let heap = family(&name)?;
     let record = record::create(&[], &[]).map_err(|source| no_place(&name, source))?;
     let streams = streams(std::mem::take(&mut options.stdio)).map_err(|e| refused(&name, e))?;
-    let person = person(&name, options.daemon, by_main_thread());
+    let person = person(&name, options.is_daemon(), by_main_thread());
     // What is buffered would otherwise be written by both.
     let _ = io::stdout().flush();
     // Of a fork that was not ours.
@@ -59,7 +59,7 @@ where
                 return Err(no_place(&name, HeapError::TooManyParticipants { limit }));
             };
             heap.note_pid(owner, child.pid);
-            let who = (name, options.daemon);
+            let who = (name, options.is_daemon());
             Ok(Process::new(Core::new(who, child, owner, record, false)))
         }
     }

@@ -125,14 +125,14 @@ where
             Some(running) => running,
             empty => empty.insert(launch(heap).map_err(|error| refused(&name, error))?),
         };
-        let person = person(&name, options.daemon, running.by_main_thread);
+        let person = person(&name, options.is_daemon(), running.by_main_thread);
         // Made anew for a second attempt: another thread may have started the template.
         let record = order(function, arguments, person, Some(options.setup.clone()))?;
         let owner = place(heap, &name, &record)?;
         match running.hand_over(heap, owner, &record, &streams) {
             Ok(child) => {
                 drop(template);
-                let who = (name, options.daemon);
+                let who = (name, options.is_daemon());
                 return Ok(Core::new(who, child, owner, record, false));
             }
             Err(error) => {

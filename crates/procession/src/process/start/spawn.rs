@@ -27,7 +27,7 @@ where
 {
     let name = options.take_name();
     let heap = family(&name)?;
-    let person = person(&name, options.daemon, by_main_thread());
+    let person = person(&name, options.is_daemon(), by_main_thread());
     let record = order(function, arguments, person, None)?;
     let owner = place(heap, &name, &record)?;
     let invitation = Invitation {
@@ -41,7 +41,7 @@ where
         Ok(child) => {
             heap.note_pid(owner, child.pid);
             Ok(Core::new(
-                (name, options.daemon),
+                (name, options.is_daemon()),
                 child,
                 owner,
                 record,
