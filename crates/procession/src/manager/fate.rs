@@ -1,7 +1,8 @@
 //! How a server ended, for those who are not its parent.
 //!
 //! Only the parent can ask the system. So it notes the answer in shared memory when it learns it, and until it has asked the server is a zombie, whose
-//! exit status anybody may read. Between the two there is nothing to read for a moment: then the status is unknown.
+//! exit status anybody may read. Between the two there is nothing to read for a moment: whoever asks then looks again a while ([`PATIENCE`]), and if the parent never notes it
+//! (it was reaped by other code), the status is unknown.
 
 use crate::heap::HeapError;
 use crate::process::Process;
@@ -10,6 +11,10 @@ use crate::sys::pidfd::ExitStatus;
 use crate::value::SharedAtomicU64;
 use serde::{Deserialize, Serialize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+/// How long to wait for a parent that has reaped the server and is about to note how it ended.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 const KNOWN: u64 = 1 << 63;
 const SIGNALED: u64 = 1 << 62;
@@ -67,7 +72,19 @@ impl Fate {
             None => identity::status_of_zombie(self.pid),
         };
         self.note(status);
-        from_word(self.noted.load()).unwrap_or(ExitStatus::Unknown)
+        self.noted_soon().unwrap_or(ExitStatus::Unknown)
+    }
+
+    /// What is noted, or will be in a moment.
+    fn noted_soon(&self) -> Option<ExitStatus> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let status = from_word(self.noted.load());
+            if status.is_some() || Instant::now() >= deadline {
+                return status;
+            }
+            std::thread::sleep(PATIENCE / 100);
+        }
     }
 }
 
