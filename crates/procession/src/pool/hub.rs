@@ -26,6 +26,7 @@ use crate::family::{Owner, Waiter};
 use crate::heap::{HeapError, ShortWait, myself};
 use crate::sync::raw::{ALL, Deadline, Port, Slept};
 use crate::sys::call::{Call, FunctionPointer, Runner};
+use crate::sys::limits::cpu_count;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -101,6 +102,8 @@ pub(super) struct Hub {
     /// The lanes of all workers, to be looked at without the lock.
     lanes: Mutex<Arc<[Arc<Lane>]>>,
     over: AtomicBool,
+    /// Processors that are ours.
+    cpus: usize,
 }
 
 impl Hub {
@@ -126,6 +129,7 @@ impl Hub {
             drivers: AtomicUsize::new(0),
             lanes: Mutex::new(Arc::new([])),
             over: AtomicBool::new(false),
+            cpus: cpu_count(),
         }
     }
 
@@ -182,15 +186,7 @@ impl Hub {
         sink: Arc<dyn Sink>,
         index: usize,
     ) -> Result<TaskId, SubmitError> {
-        let task = Task {
-            sink,
-            index,
-            function,
-            job,
-            worker: None,
-            options,
-            failures: 0,
-        };
+        let task = Task::new((sink, index), function, job, options);
         let mut state = self.state();
         state.phase.admits()?;
         let id = state.table.enter(task);
@@ -222,15 +218,8 @@ impl Hub {
                     continue;
                 }
             };
-            let task = Task {
-                sink,
-                index,
-                function,
-                job,
-                worker: None,
-                options: options.cloned().map(Box::new),
-                failures: 0,
-            };
+            let options = options.cloned().map(Box::new);
+            let task = Task::new((sink, index), function, job, options);
             state.table.enter(task);
         }
         let after = state.table.tasks.len() + state.table.done.len();
@@ -245,12 +234,15 @@ impl Hub {
         self.alarm.wake_if_asleep();
     }
 
-    /// Takes what has come, hands out what is pending, tells the outcomes.
-    pub(super) fn drive(&self) {
+    /// Takes what has come, hands out what is pending, tells the outcomes; how many workers have something to do.
+    pub(super) fn drive(&self) -> usize {
         let mut state = self.state();
         self.collect(&mut state);
         self.dispatch(&mut state);
+        let workers = state.workers.iter();
+        let busy = workers.filter(|worker| worker.assigned > 0).count();
         self.release(state);
+        busy
     }
 
     /// Frees the lock and tells the outcomes.
@@ -325,7 +317,8 @@ impl Hub {
         let mut waiter = Waiter::new();
         loop {
             let epoch = self.epoch.load(Ordering::SeqCst);
-            self.drive();
+            // Spinning where every processor has a worker to run only takes one of them away.
+            let spins = self.drive() < self.cpus;
             if is_done() {
                 return true;
             }
@@ -334,7 +327,7 @@ impl Hub {
             }
             let lanes = self.lanes();
             let moved = || Self::has_results(&lanes) || self.epoch.load(Ordering::SeqCst) != epoch;
-            while !moved() && waiter.spin(turn) {
+            while spins && !moved() && waiter.spin(turn) {
                 turn += 1;
             }
             if !moved() {

@@ -225,6 +225,24 @@ pub(super) struct Task {
 }
 
 impl Task {
+    /// A task that nobody has begun; its outcome goes to this sink, under this number.
+    pub(super) fn new(
+        (sink, index): (Arc<dyn Sink>, usize),
+        function: u32,
+        job: Job,
+        options: Option<Box<TaskOptions>>,
+    ) -> Self {
+        Self {
+            sink,
+            index,
+            function,
+            job,
+            worker: None,
+            options,
+            failures: 0,
+        }
+    }
+
     /// Whether it may be tried once more.
     pub(super) fn may_retry(&self) -> bool {
         self.options

@@ -214,15 +214,7 @@ impl Threads {
         if state.closed {
             return Err(SubmitError::Closed);
         }
-        let task = Task {
-            sink: way.sink,
-            index: way.index,
-            function: 0,
-            job: Job::Local(call),
-            worker: None,
-            options: way.options,
-            failures: 0,
-        };
+        let task = Task::new((way.sink, way.index), 0, Job::Local(call), way.options);
         let (priority, timed) = (task.priority(), task.timeout().is_some());
         let id = state.tasks.add(task);
         state.pending.push(priority, id);

@@ -32,9 +32,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::cell::{Cell, RefCell};
 
 /// A sleeping pool is woken at most this often while there is more to do.
-const RING_EVERY: u64 = 50_000;
+const RING_EVERY: u64 = 250_000;
 /// A function that took longer than this the last time is not begun while a ring is owed.
-const LONG: u32 = 20_000;
+const LONG: u32 = 1_000_000;
 /// The worker looks at its memory at most this often.
 const LOOK_EVERY: u64 = 10_000_000;
 
