@@ -391,7 +391,7 @@ fn crash_slow_consumer() {
         assert_eq!(result.expect("a result")[0], number as u8);
         // Time for the workers to run ahead as far as they may.
         std::thread::sleep(Duration::from_millis(10));
-        most = most.max(heap_stats().live_bytes - before);
+        most = most.max(heap_stats().live_bytes.saturating_sub(before));
         ahead = ahead.max(read.load(Ordering::SeqCst) - number);
     }
     println!("crash: at most {} MiB, {ahead} items ahead", most >> 20);
