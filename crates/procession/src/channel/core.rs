@@ -506,6 +506,28 @@ impl Channel {
         result
     }
 
+    /// Takes all items there are, under one lock: no other consumer takes one in between. They come as batches, in order; the last result says why there
+    /// is no more.
+    pub(crate) fn try_get_all(&self, me: Container, patience: Patience) -> (Vec<Batch>, GetFault) {
+        let (mut batches, mut segments) = (Vec::new(), Vec::new());
+        let Some(guard) = self.lock_within(&self.consumers, patience) else {
+            return (batches, GetFault::Busy);
+        };
+        let fault = loop {
+            let (mut batch, mut retired) = (Batch::default(), None);
+            let taken = self.take_batch_under_lock(me, usize::MAX, &mut batch, &mut retired);
+            segments.extend(retired);
+            match taken {
+                Ok(()) => batches.push(batch),
+                Err(fault) => break fault,
+            }
+        };
+        drop(guard);
+        drop(segments);
+        self.after_take(&Ok(()), u32::MAX >> 1);
+        (batches, fault)
+    }
+
     fn take_batch_under_lock(
         &self,
         me: Container,

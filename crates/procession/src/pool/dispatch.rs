@@ -344,21 +344,13 @@ fn stop(worker: &mut Worker) {
 pub(super) fn take_back(table: &mut Table, worker: &mut Worker, patience: Patience) {
     let lane = std::sync::Arc::clone(&worker.lane);
     let shared = &lane.shared;
-    let mut batch = Batch::default();
     let mut taken = Vec::new();
-    loop {
-        batch.clear();
-        match shared
-            .tasks
-            .try_get_batch(shared.container(), MOST, &mut batch, patience)
-        {
-            Ok(()) => {}
-            Err(GetFault::Corrupt(error)) => {
-                worker.condemn(&error.to_string());
-                break;
-            }
-            Err(_) => break,
-        }
+    // Under one lock: a worker that lives must not take a task whose definition is just being taken back.
+    let (batches, fault) = shared.tasks.try_get_all(shared.container(), patience);
+    if let GetFault::Corrupt(error) = fault {
+        worker.condemn(&error.to_string());
+    }
+    for mut batch in batches {
         if let Some(delivery) = batch.take_delivery() {
             let head = delivery.payload().ok().and_then(TaskHead::read);
             taken.extend(head.and_then(|head| regain(table, worker, head, Job::Block(delivery))));
