@@ -133,7 +133,8 @@ impl Context {
         }
     }
 
-    fn report(&self, report: PanicReport) -> Tag {
+    /// Packs what a panic said.
+    pub(super) fn report(&self, report: PanicReport) -> Tag {
         match self.deliver(report) {
             Tag::Returned => Tag::Panicked,
             tag => tag,

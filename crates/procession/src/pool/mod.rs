@@ -2,7 +2,7 @@
 //!
 //! 1. `pool`, `executor`, `builder`, `map`, `stream`, `function`, `future`: what users see. 2. `crew`: processes or threads, the one place where the two part. 3. `hub`: what all handles of a
 //!    pool of processes share; `collect`, `dispatch`, `staff`, `supervisor`: its four jobs; `pending`, `task`, `small`: its tables; `sizing`: how many workers, how much memory. 4. `lane`, `record`: what
-//!    the pool and a worker share, and what they say. 5. `worker`, `context`: the worker's side. 6. `threads`: workers that are threads. 7. `error`.
+//!    the pool and a worker share, and what they say. 5. `worker`, `context`: the worker's side; `employee`: its process; `recruit`: workers that an embedder starts. 6. `threads`: workers that are threads. 7. `error`.
 //!
 //! The protocol between pool and worker, with its deaths, is in `README.md` beside this file.
 
@@ -11,6 +11,7 @@ mod collect;
 mod context;
 mod crew;
 mod dispatch;
+mod employee;
 mod error;
 mod executor;
 mod function;
@@ -27,6 +28,7 @@ mod pending;
 )]
 mod pool;
 mod record;
+mod recruit;
 mod sizing;
 mod small;
 mod staff;
@@ -46,5 +48,6 @@ pub use future::{AsCompleted, Future, ReturnWhen, as_completed, wait_futures};
 pub(crate) use lane::{SharedPool, SharedWorker};
 pub use map::{Map, MapFuture};
 pub use pool::Pool;
+pub use recruit::{BootError, Recruit, WorkerReport, work};
 pub use stream::MapStream;
 pub use task::TaskOptions;

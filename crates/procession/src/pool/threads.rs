@@ -460,5 +460,6 @@ fn broken(tries: u32, error: &TaskError) -> super::Broken {
         tries,
         message: error.to_string(),
         backtrace,
+        detail: Vec::new(),
     }
 }

@@ -134,6 +134,7 @@ impl<C: Cargo> Trial<C> {
             max_memory: 0,
             cpu: None,
             nice: 0,
+            parent: None,
         }
     }
 
