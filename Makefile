@@ -1,10 +1,14 @@
-# Every command of the project. Needs rustup's cargo, gcc and git; everything else is fetched by cargo.
+# Every command of the project. Needs rustup's cargo, gcc, python3 and git; everything else is fetched by cargo and pip (into .venv).
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 CARGO ?= cargo
+PYTHON ?= python3
+# How the Python package's native half is built: `release`, or `dev-python` for the inner loop.
+PROFILE ?= dev-python
+VENV := .venv
 export RUST_BACKTRACE ?= 0
 
-.PHONY: help demo test lint fmt doc bench loom crash clean
+.PHONY: help demo test lint python fmt doc bench loom crash clean
 help: ## list the commands
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
 
@@ -20,6 +24,16 @@ lint: ## formatting, clippy and documentation, warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy -p procession -p procession-examples --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc -p procession --no-deps --document-private-items
+
+python: $(VENV)/ready ## build the Python package into python/procession, for .venv (PROFILE=release to measure)
+	$(VENV)/bin/maturin develop --quiet --profile $(PROFILE)
+
+# With everything that tests and builds need; made anew when the list changes.
+$(VENV)/ready: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(VENV)/bin/python -m pip install --quiet --group dev
+	touch $@
 
 fmt: ## format the sources
 	$(CARGO) fmt --all
