@@ -3,8 +3,9 @@
 use super::builder::PoolBuilder;
 use super::crew::Crew;
 use super::error::{PoolError, SubmitError};
+use super::feed::Feed;
 use super::future::Future;
-use super::map::Map;
+use super::map::{Map, MapFuture};
 use super::task::TaskOptions;
 use crate::process::Portable;
 use crate::sync::deadline_after;
@@ -123,6 +124,28 @@ impl Executor {
         items: impl IntoIterator<Item = A, IntoIter: 'a>,
     ) -> Map<'a, A, R> {
         Map::new(self.crew.clone(), function, items, true)
+    }
+
+    /// A map whose items are pushed; its results come in order of the items, or as they are done. See [`Feed`].
+    pub fn feed<A: Portable, R: Portable>(
+        &self,
+        function: fn(A) -> R,
+        ordered: bool,
+    ) -> Feed<A, R> {
+        Feed::new(self.crew.clone(), function, ordered)
+    }
+
+    /// Submits all items at once, each with these options, and gives a handle to all their results.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub fn map_with<A: Portable, R: Portable>(
+        &self,
+        options: &TaskOptions,
+        function: fn(A) -> R,
+        items: impl IntoIterator<Item = A>,
+    ) -> Result<MapFuture<R>, SubmitError> {
+        MapFuture::start(&self.crew, function, items, Some(options))
     }
 
     /// Takes no more tasks and waits until all are done and the workers have ended.

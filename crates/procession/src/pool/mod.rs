@@ -1,6 +1,6 @@
 //! Pools and executors: many tasks over few workers.
 //!
-//! 1. `pool`, `executor`, `builder`, `map`, `stream`, `function`, `future`: what users see. 2. `crew`: processes or threads, the one place where the two part. 3. `hub`: what all handles of a
+//! 1. `pool`, `executor`, `builder`, `map`, `feed`, `stream`, `function`, `future`: what users see. 2. `crew`: processes or threads, the one place where the two part. 3. `hub`: what all handles of a
 //!    pool of processes share; `collect`, `dispatch`, `staff`, `supervisor`: its four jobs; `pending`, `task`, `small`: its tables; `sizing`: how many workers, how much memory. 4. `lane`, `record`: what
 //!    the pool and a worker share, and what they say. 5. `worker`, `context`: the worker's side; `employee`: its process; `recruit`: workers that an embedder starts. 6. `threads`: workers that are threads. 7. `error`.
 //!
@@ -14,6 +14,7 @@ mod dispatch;
 mod employee;
 mod error;
 mod executor;
+mod feed;
 mod function;
 mod future;
 #[cfg(test)]
@@ -41,8 +42,10 @@ pub(crate) mod trial;
 mod worker;
 
 pub use builder::PoolBuilder;
+pub use context::fail_task;
 pub use error::{Broken, PoolError, SubmitError, TaskError, WorkerDied};
 pub use executor::Executor;
+pub use feed::Feed;
 pub use function::TaskFunction;
 pub use future::{AsCompleted, Future, ReturnWhen, as_completed, wait_futures};
 pub(crate) use lane::{SharedPool, SharedWorker};

@@ -36,7 +36,7 @@ use std::sync::Arc;
 ///
 /// impl Recruit for Plain {
 ///     fn hire(&self, boot: &[u8], name: &str) -> Result<u32, Box<dyn Error + Send + Sync>> {
-///         let live = |boot: Vec<u8>| drop(work(&boot, || Ok::<_, WorkerReport>(())));
+///         let live = |boot: Vec<u8>| drop(work(&boot, || Ok::<_, WorkerReport>(()), || true));
 ///         let process = Process::builder(live, boot.to_vec()).name(name).daemon(true).start()?;
 ///         Ok(process.pid())
 ///     }
@@ -87,6 +87,8 @@ pub struct BootError {
 /// The life of a worker that a [`Recruit`] started: first `initialize`, then one task after the other in the calling thread, until the pool wants no more. Gives the exit
 /// code that the process should end with.
 ///
+/// `signalled` is called when a signal has interrupted the wait for a task: a runtime looks after its signals there. `false`: the worker leaves, as if it had done enough.
+///
 /// The process dies with the pool's process.
 ///
 /// # Blocking
@@ -99,12 +101,13 @@ pub struct BootError {
 /// ```
 /// use procession::{WorkerReport, work};
 ///
-/// let stale = work(b"no boot", || Ok::<_, WorkerReport>(()));
+/// let stale = work(b"no boot", || Ok::<_, WorkerReport>(()), || true);
 /// assert!(stale.is_err());
 /// ```
 pub fn work(
     boot: &[u8],
     initialize: impl FnOnce() -> Result<(), WorkerReport>,
+    mut signalled: impl FnMut() -> bool,
 ) -> Result<i32, BootError> {
     let order = read(boot)?;
     if let Some(parent) = order.parent {
@@ -127,7 +130,7 @@ pub fn work(
         worker::resign(&order, Tag::InitializerFailed, report);
         return Ok(INITIALIZER_FAILED);
     }
-    Ok(worker::serve(&order))
+    Ok(worker::serve(&order, &mut signalled))
 }
 
 fn read(boot: &[u8]) -> Result<Order, BootError> {

@@ -391,8 +391,8 @@ impl Hub {
         self.release(guard);
     }
 
-    /// Cancels a task. `false`: it is done already.
-    pub(super) fn cancel(&self, id: TaskId) -> bool {
+    /// Cancels a task. `false`: it is done already, or runs, which it may go on with unless `running` says that its worker is to be killed.
+    pub(super) fn cancel(&self, id: TaskId, running: bool) -> bool {
         let mut guard = self.state();
         let state = &mut *guard;
         self.collect(state);
@@ -411,6 +411,11 @@ impl Hub {
                 .tasks
                 .get(id)
                 .is_some_and(|task| task.worker.is_some());
+            if held && !running {
+                self.dispatch(state);
+                self.release(guard);
+                return false;
+            }
             if held && worker.verdict.is_none() {
                 tracing::debug!(
                     worker = worker.name(),

@@ -21,6 +21,7 @@ use crate::channel::{
 };
 use crate::family::Owner;
 use crate::heap::{HeapError, Hold, Shared, ShortWait, myself};
+use crate::process::embed::interruptible;
 use crate::process::{PanicReport, ParentRef};
 use crate::sync::raw::RawBell;
 use crate::sys::call::{Call, Resolved};
@@ -134,19 +135,19 @@ pub(super) fn my_lanes() -> Option<Shared<SharedWorker>> {
 
 /// The function of a worker's process.
 pub(super) fn run(order: Order) {
-    let code = serve(&order);
+    let code = serve(&order, &mut || true);
     if code != 0 {
         // In order, but not as if nothing had happened.
         std::process::exit(code);
     }
 }
 
-/// The life of a worker, in the thread that runs its tasks; the exit code that its process should have.
-pub(super) fn serve(order: &Order) -> i32 {
+/// The life of a worker, in the thread that runs its tasks; the exit code that its process should have. After a signal, `signalled` says whether to go on.
+pub(super) fn serve(order: &Order, signalled: &mut dyn FnMut() -> bool) -> i32 {
     let Some(me) = myself() else { return 0 };
     SHARED.set(Some(order.lane.shared.clone()));
     order.settle_in();
-    let code = Worker::new(order, me).live();
+    let code = Worker::new(order, me).live(signalled);
     // Threads end before what they keep is dropped; a process that goes on must not be taken for a worker.
     SHARED.set(None);
     code
@@ -207,6 +208,8 @@ pub(super) struct Worker<'a> {
 pub(super) enum Came {
     Task(TaskHead),
     Defined,
+    /// A signal, where those end waits.
+    Nothing,
     Stop,
 }
 
@@ -228,7 +231,7 @@ impl<'a> Worker<'a> {
         }
     }
 
-    fn live(mut self) -> i32 {
+    fn live(mut self, signalled: &mut dyn FnMut() -> bool) -> i32 {
         if !self.initialize() {
             return INITIALIZER_FAILED;
         }
@@ -236,6 +239,8 @@ impl<'a> Worker<'a> {
             match self.take() {
                 Some(Came::Task(head)) => self.carry_out(head),
                 Some(Came::Defined) => {}
+                Some(Came::Nothing) if signalled() => {}
+                Some(Came::Nothing) => self.shared.leaving.store(1, Ordering::SeqCst),
                 Some(Came::Stop) | None => break,
             }
             // If the word says so already, a task overwrote it, and the pool gives us nothing more.
@@ -301,7 +306,11 @@ impl<'a> Worker<'a> {
             }
             self.ended.set(None);
             let mut arrival = Arrival(&self.context);
-            self.shared.tasks.get(me, &mut arrival, None).ok()?;
+            match interruptible(|| self.shared.tasks.get(me, &mut arrival, None)) {
+                Ok(()) => {}
+                Err(GetFault::TimedOut) => return Some(Came::Nothing),
+                Err(_) => return None,
+            }
         } else {
             taken.ok()?;
         }

@@ -46,7 +46,7 @@ impl Embedder {
 }
 
 fn live(boot: Vec<u8>) {
-    let code = work(&boot, || Ok::<_, WorkerReport>(())).expect("a boot");
+    let code = work(&boot, || Ok::<_, WorkerReport>(()), || true).expect("a boot");
     std::process::exit(code);
 }
 
@@ -56,7 +56,7 @@ fn refuse(boot: Vec<u8>) {
         backtrace: "in connect".to_owned(),
         detail: vec![1, 2, 3],
     };
-    let code = work(&boot, || Err(report)).expect("a boot");
+    let code = work(&boot, || Err(report), || true).expect("a boot");
     std::process::exit(code);
 }
 
@@ -252,7 +252,7 @@ fn a_pool_without_workers_is_none() {
 #[test]
 fn a_boot_that_is_none_is_refused() {
     for boot in [&b""[..], b"nonsense", &[0xff; 200]] {
-        assert!(work(boot, || Ok::<_, WorkerReport>(())).is_err());
+        assert!(work(boot, || Ok::<_, WorkerReport>(()), || true).is_err());
     }
 }
 
