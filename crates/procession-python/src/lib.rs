@@ -8,6 +8,7 @@ mod buffer;
 mod error;
 mod message;
 mod pickle;
+mod pool;
 mod process;
 mod queue;
 mod wait;
@@ -20,5 +21,6 @@ fn _procession(module: &Bound<'_, PyModule>) -> PyResult<()> {
     pickle::register(module)?;
     buffer::register(module)?;
     process::register(module)?;
-    queue::register(module)
+    queue::register(module)?;
+    pool::register(module)
 }

@@ -66,6 +66,20 @@ pub(crate) fn encode(object: &Bound<'_, PyAny>) -> PyResult<Message> {
     encode_by_value(object, error)
 }
 
+/// As [`encode`], but nothing is pickled by value that plain pickle cannot name.
+///
+/// # Errors
+/// What pickling it raised.
+pub(crate) fn encode_by_name(object: &Bound<'_, PyAny>) -> PyResult<Message> {
+    let (dumped, objects) = collect(|| dump(object));
+    let (bytes, buffers) = dumped?;
+    Ok(Message {
+        bytes,
+        buffers,
+        objects,
+    })
+}
+
 /// The object of a message.
 ///
 /// # Errors

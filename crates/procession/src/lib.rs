@@ -116,9 +116,9 @@ pub use manager::{
 };
 #[cfg(not(procession_loom))]
 pub use pool::{
-    AsCompleted, BootError, Broken, Executor, Feed, Future, Map, MapFuture, MapStream, Pool,
-    PoolBuilder, PoolError, Recruit, ReturnWhen, SubmitError, TaskError, TaskFunction, TaskOptions,
-    WorkerDied, WorkerReport, as_completed, fail_task, wait_futures, work,
+    AsCompleted, BootError, Broken, Executor, Feed, FeedWaiter, Future, Map, MapFuture, MapStream,
+    Pool, PoolBuilder, PoolError, Recruit, ReturnWhen, SubmitError, TaskError, TaskFunction,
+    TaskOptions, WorkerDied, WorkerReport, as_completed, fail_task, wait_futures, work,
 };
 #[cfg(not(procession_loom))]
 pub use process::{

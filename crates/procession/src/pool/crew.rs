@@ -137,6 +137,13 @@ impl Crew {
         }
     }
 
+    pub(super) fn is_ours(&self) -> bool {
+        match self {
+            Self::Processes(hub) => hub.is_ours(),
+            Self::Threads(threads) => threads.is_ours(),
+        }
+    }
+
     pub(super) fn size(&self) -> usize {
         match self {
             Self::Processes(hub) => hub.settings.workers,

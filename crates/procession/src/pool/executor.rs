@@ -10,6 +10,7 @@ use super::task::TaskOptions;
 use crate::process::Portable;
 use crate::sync::deadline_after;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Workers (processes, or threads) to which tasks are submitted one by one, each with a [`Future`].
@@ -40,6 +41,8 @@ use std::time::Duration;
 #[doc(alias = "ProcessPoolExecutor")]
 pub struct Executor {
     crew: Crew,
+    /// It is not to be ended when it is dropped.
+    runs_on: AtomicBool,
 }
 
 impl fmt::Debug for Executor {
@@ -52,7 +55,10 @@ impl fmt::Debug for Executor {
 
 impl Executor {
     pub(super) fn of(crew: Crew) -> Self {
-        Self { crew }
+        Self {
+            crew,
+            runs_on: AtomicBool::new(false),
+        }
     }
 
     /// An executor of so many processes, with no special options. Zero runs tasks inline.
@@ -161,10 +167,35 @@ impl Executor {
         self.crew.join(deadline_after(timeout))
     }
 
+    /// Whether the calling process made it.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.crew.is_ours()
+    }
+
     /// Takes no more tasks, and does not wait: tasks that were submitted are done if the executor lives long enough.
     #[doc(alias = "wait=False")]
     pub fn close(&self) {
         self.crew.close();
+    }
+
+    /// Takes no more tasks, and from now on lets the executor do what it was given although it is dropped; it ends by itself then. Without this, dropping ends it at once.
+    ///
+    /// # Examples
+    /// ```
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     procession::init();
+    ///     let executor = procession::Executor::new(1)?;
+    ///     let future = executor.submit(|x: u8| x + 1, 1)?;
+    ///     executor.let_run();
+    ///     drop(executor);
+    ///     assert_eq!(future.result(), Ok(2));
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn let_run(&self) {
+        self.crew.close();
+        self.runs_on.store(true, Ordering::Relaxed);
     }
 
     /// Takes no more tasks, ends those that run by killing their workers, and fails all that are not done with [`TaskError::Terminated`](crate::TaskError::Terminated).
@@ -177,6 +208,8 @@ impl Executor {
 
 impl Drop for Executor {
     fn drop(&mut self) {
-        self.crew.terminate();
+        if !*self.runs_on.get_mut() {
+            self.crew.terminate();
+        }
     }
 }

@@ -325,6 +325,15 @@ where
             || self.crew.wait(&|| self.arrivals.is_ready(), deadline)
     }
 
+    /// What waits for results of this feed while others push and take.
+    #[must_use]
+    pub fn waiter(&self) -> FeedWaiter {
+        FeedWaiter {
+            crew: self.crew.clone(),
+            arrivals: Arc::clone(&self.arrivals),
+        }
+    }
+
     /// The caller will not wait now; the tasks are to run all the same.
     pub fn entrust(&self) {
         self.crew.entrust();
@@ -334,6 +343,30 @@ where
     pub fn let_run(mut self) {
         self.received = self.submitted;
         self.entrust();
+    }
+}
+
+/// Waits for the results of a [`Feed`], on any thread.
+#[derive(Clone)]
+pub struct FeedWaiter {
+    crew: Crew,
+    arrivals: Arc<Arrivals>,
+}
+
+impl fmt::Debug for FeedWaiter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("FeedWaiter")
+    }
+}
+
+impl FeedWaiter {
+    /// Waits until there are results to be taken, at most for `timeout`; whether there are. If nothing is in flight there will be none.
+    ///
+    /// # Blocking
+    /// At most so long.
+    pub fn wait_timeout(&self, timeout: Duration) -> bool {
+        self.crew
+            .wait(&|| self.arrivals.is_ready(), deadline_after(timeout))
     }
 }
 

@@ -124,6 +124,12 @@ impl<R> Future<R> {
         !self.is_done() && self.crew.is_running(self.id)
     }
 
+    /// Whether the calling process made the pool; if not, a result that was not there at the fork will never come.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.crew.is_ours()
+    }
+
     /// Whether it was cancelled.
     #[must_use]
     #[doc(alias = "cancelled")]

@@ -429,6 +429,12 @@ impl<R> MapFuture<R> {
         self.crew.entrust();
     }
 
+    /// Whether the calling process made the pool; if not, results that were not there at the fork will never come.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.crew.is_ours()
+    }
+
     /// Waits until all items have their outcome, at most for `timeout`; whether they have.
     ///
     /// # Blocking
@@ -451,7 +457,7 @@ impl<R: DeserializeOwned + 'static> MapFuture<R> {
         self.results()?.into_iter().collect()
     }
 
-    /// Waits for all outcomes, in order of the items.
+    /// Waits for all outcomes, in order of the items. They are handed out once.
     ///
     /// # Blocking
     /// Until all items have theirs.
@@ -468,7 +474,7 @@ impl<R: DeserializeOwned + 'static> MapFuture<R> {
     /// assert!(results[1].is_err());
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn results(self) -> Result<Vec<Result<R, TaskError>>, TaskError> {
+    pub fn results(&self) -> Result<Vec<Result<R, TaskError>>, TaskError> {
         if !self.is_done() && !self.crew.wait(&|| self.is_done(), None) {
             return Err(TaskError::NotOurs);
         }

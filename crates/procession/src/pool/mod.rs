@@ -45,7 +45,7 @@ pub use builder::PoolBuilder;
 pub use context::fail_task;
 pub use error::{Broken, PoolError, SubmitError, TaskError, WorkerDied};
 pub use executor::Executor;
-pub use feed::Feed;
+pub use feed::{Feed, FeedWaiter};
 pub use function::TaskFunction;
 pub use future::{AsCompleted, Future, ReturnWhen, as_completed, wait_futures};
 pub(crate) use lane::{SharedPool, SharedWorker};

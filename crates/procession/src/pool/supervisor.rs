@@ -95,6 +95,9 @@ fn supervise(hub: &Hub) {
         };
         if sleep(hub, timeout) || hub.is_short() {
             hub.look_after();
+            if hub.has_finished() {
+                return;
+            }
         }
     }
 }
