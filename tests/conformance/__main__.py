@@ -1,8 +1,6 @@
 """Command line: `python tests/conformance {try,run,baseline} ...`; see README.md."""
 
 import argparse
-import atexit
-import os
 import signal
 import sys
 from pathlib import Path
@@ -11,7 +9,7 @@ if not __package__:  # started by path: make the sibling modules a package
     __package__ = "conformance"
     sys.path[0] = str(Path(__file__).parents[1])
 
-from conformance import record, runs, session, triage
+from conformance import record, runs, triage
 from conformance.interpreters import NotRunnable, find
 from conformance.overlay import METHODS
 
@@ -64,7 +62,6 @@ def main() -> int:
     """Parse the command line and do it."""
     arguments = _parser().parse_args()
     sys.stdout.reconfigure(line_buffering=True)
-    atexit.register(session.end_all)
     signal.signal(signal.SIGTERM, _terminated)
     commands = {"try": _try, "run": _run, "baseline": _baseline}
     try:
@@ -77,8 +74,7 @@ def main() -> int:
 
 
 def _terminated(*_: object) -> None:
-    session.end_all()
-    os._exit(143)
+    sys.exit(143)  # as an exception: what was made is removed on the way out
 
 
 def _options(arguments: argparse.Namespace) -> runs.Options:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from . import rewrite
 from .interpreters import Interpreter, NotRunnable, futures_tests
+from .processes import temporary_folder
 
 METHODS = ("fork", "spawn", "forkserver")
 PARTS = ("processes", "manager", "threads", "misc")
@@ -69,13 +70,14 @@ def fresh(
     interpreter: Interpreter, module: str, package: Path | None, cache: Path
 ) -> Iterator[Overlay]:
     """Build an overlay around a copy of `package`, and remove it afterwards."""
-    with tempfile.TemporaryDirectory(prefix="conformance-") as root:
-        overlay = Overlay(interpreter, module, Path(root), package)
+    with temporary_folder("conformance-") as root:
+        overlay = Overlay(interpreter, module, root, package)
         _build_interpreter(overlay, cache)
         if package:
             target = overlay.library / module
             shutil.copytree(package, target, ignore=shutil.ignore_patterns("__pycache__"))
-            _borrow_submodules(overlay)
+            for name, text in _stand_ins(overlay).items():
+                (target / name).write_text(text)
         yield overlay
 
 
@@ -95,8 +97,7 @@ def cached(interpreter: Interpreter, module: str, package: Path | None, cache: P
             with contextlib.suppress(OSError):  # another triage was first
                 built.root.rename(root)
     if package:
-        _link_package(package, overlay.library / module)
-        _borrow_submodules(overlay)
+        _link_package(package, overlay.library / module, _stand_ins(overlay))
     return overlay
 
 
@@ -185,44 +186,55 @@ def find_package(module: str, folder: Path, interpreter: Interpreter) -> Path:
     return package
 
 
-def _link_package(source: Path, target: Path) -> None:
-    """Make `target` a tree of links to the files of `source`, changing only what differs."""
+def _link_package(source: Path, target: Path, texts: dict[str, str]) -> None:
+    """Make `target` a tree of links to the files of `source`, and of files with these `texts`.
+
+    Only what differs is changed: another triage may be running in it.
+    """
     target.mkdir(exist_ok=True)
-    wanted = {entry.name: entry for entry in source.iterdir() if entry.name != "__pycache__"}
+    files = {entry.name: entry for entry in source.iterdir() if entry.name != "__pycache__"}
     for entry in target.iterdir():
-        if entry.name == "__pycache__":
-            continue
-        file = wanted.get(entry.name)
-        if file and file.is_dir() == entry.is_dir() and (file.is_dir() or _links_to(entry, file)):
-            continue
-        shutil.rmtree(entry) if entry.is_dir() and not entry.is_symlink() else entry.unlink()
-    for name, file in wanted.items():
+        if entry.name not in {*files, *texts, "__pycache__"}:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink()
+    for name, file in files.items():
         if file.is_dir():
-            _link_package(file, target / name)
-        elif not (target / name).is_symlink():
-            (target / name).symlink_to(file)
+            _link_package(file, target / name, {})
+        elif name not in texts:
+            _replace_by_link(target / name, file)
+    for name, text in texts.items():
+        file = target / name
+        if file.is_symlink() or not file.exists() or file.read_text() != text:
+            file.unlink(missing_ok=True)
+            file.write_text(text)
 
 
-def _links_to(link: Path, file: Path) -> bool:
-    return link.is_symlink() and os.readlink(link) == str(file)
+def _replace_by_link(path: Path, file: Path) -> None:
+    if path.is_symlink() and os.readlink(path) == str(file):
+        return
+    path.unlink(missing_ok=True)
+    path.symlink_to(file)
 
 
-def _borrow_submodules(overlay: Overlay) -> None:
-    """Let the stdlib stand in for submodules the package lacks, so that tests can be imported."""
-    package = overlay.library / overlay.module
+def _stand_ins(overlay: Overlay) -> dict[str, str]:
+    """Let the stdlib stand in for submodules the package lacks, so that tests can be imported.
+
+    Returns:
+        The text of each file to be added or changed in the overlay's package.
+    """
+    package = overlay.package
     lacking = [name for name in _stdlib_submodules(overlay) if not _has_submodule(package, name)]
-    for name in lacking:
-        (package / f"{name}.py").write_text(
-            "import importlib, sys\n"
-            f"sys.modules[__name__] = importlib.import_module('{rewrite.STDLIB}.{name}')\n"
-        )
+    texts = {
+        f"{name}.py": "import importlib, sys\n"
+        f"sys.modules[__name__] = importlib.import_module('{rewrite.STDLIB}.{name}')\n"
+        for name in lacking
+    }
     visible = [name for name in _VISIBLE if name in lacking]
     if visible:
-        init = package / "__init__.py"
-        text = init.read_text()
-        init.unlink()  # it may be a link to the original
-        init.write_text(f"{text}\n\nfrom . import {', '.join(visible)}  # conformance overlay\n")
+        text = (package / "__init__.py").read_text()
+        statement = f"from . import {', '.join(visible)}  # conformance overlay"
+        texts["__init__.py"] = f"{text}\n\n{statement}\n"
     overlay.borrowed = lacking
+    return texts
 
 
 def _stdlib_submodules(overlay: Overlay) -> list[str]:
@@ -233,8 +245,5 @@ def _stdlib_submodules(overlay: Overlay) -> list[str]:
 
 
 def _has_submodule(package: Path, name: str) -> bool:
-    return (
-        any(package.glob(f"{name}.py"))
-        or any(package.glob(f"{name}.*.so"))
-        or (package / name / "__init__.py").exists()
-    )
+    kinds = (f"{name}.py", f"{name}.*.so", f"{name}/__init__.py")
+    return any(any(package.glob(kind)) for kind in kinds)

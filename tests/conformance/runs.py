@@ -143,7 +143,11 @@ def run_one(
     exceptions: score.Exceptions,
     deadline: float,
 ) -> score.Comparison:
-    """Run the package's tests and compare them with the stdlib's."""
+    """Run the package's tests and compare them with the stdlib's.
+
+    Raises:
+        NotRunnable: The package is not there or cannot be imported.
+    """
     package = options.package(interpreter)
     known = baseline(interpreter, method)
     plan = select(known, options.patterns)
@@ -167,8 +171,7 @@ def run_one(
 
 def _print_probe(found: dict, borrowed: list[str]) -> None:
     if found["error"]:
-        print(f"CANNOT IMPORT the package:\n{found['error']}")
-        return
+        raise NotRunnable(f"cannot import the package:\n{found['error']}")
     for name, error in found["broken"].items():
         print(f"broken submodule {name}: {error.strip().splitlines()[-1]}")
     if borrowed:

@@ -1,30 +1,24 @@
 """Starts a worker in a session of its own, watches its limits, and ends all it started.
 
-A hang or a crash costs the running test only: the caller starts another worker for the
-rest. If the runner itself is killed, the kernel kills the worker with it (PDEATHSIG); what
-the worker had started by then is the package's to clear, as for any killed parent.
+A hang or a crash costs the running test only: the caller starts another worker for the rest.
 """
 
 import ctypes
 import json
 import os
-import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from .overlay import Overlay
+from .processes import command_line, end_session, guard, members, temporary_folder
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
-_PR_SET_PDEATHSIG = 1
 _CLONE_NEWNS = 0x20000
 _MS_REC_PRIVATE = 0x44000
-
-_LIVE: set[int] = set()
 
 # What `ask` raises if the worker died or hung.
 NO_ANSWER = (OSError, ValueError, subprocess.TimeoutExpired)
@@ -52,11 +46,6 @@ class Session:
     leftover: list[str] = field(default_factory=list)
     shared_memory: list[str] = field(default_factory=list)
 
-    @property
-    def crashed(self) -> bool:
-        """Whether the worker died before all its tests were run."""
-        return not self.ended and not self.hung
-
 
 def run_tests(
     overlay: Overlay,
@@ -78,21 +67,18 @@ def run_tests(
         output: Descriptor for what the tests print; None shows it.
         traces: Let every Python process of the session dump its threads if a test hangs.
     """
-    folder = Path(tempfile.mkdtemp(prefix="conf-"))  # short: AF_UNIX paths are limited
-    events = folder / "events"
-    events.touch()
-    temporary = folder / "t"
-    (temporary / "cwd").mkdir(parents=True)
-    arguments = ["run", str(events), module, class_name, json.dumps(names)]
-    worker = _start(overlay, arguments, temporary, output, traces)
-    try:
-        shared_memory = _PrivateSharedMemory(worker.pid)
-        session = _follow(worker, events, limit, traces)
-        if not session.hung:
-            session.leftover = [command_line(pid) for pid in _wait_for_children(worker.pid)]
-    finally:
-        end(worker)
-        shutil.rmtree(folder, ignore_errors=True)
+    arguments = [module, class_name, json.dumps(names)]
+    with temporary_folder("conf-") as folder:
+        events = folder / "events"
+        events.touch()
+        worker = _start(overlay, ["run", str(events), *arguments], folder, output, traces)
+        try:
+            shared_memory = _PrivateSharedMemory(worker.pid)
+            session = _follow(worker, events, limit, traces)
+            if not session.hung:
+                session.leftover = [command_line(pid) for pid in _wait_for_children(worker.pid)]
+        finally:
+            end(worker)
     session.shared_memory = shared_memory.leaked()
     return session
 
@@ -104,9 +90,9 @@ def ask(overlay: Overlay, *arguments: str, timeout: float = 120) -> object:
         NO_ANSWER: The worker died or hung.
     """
     command, *rest = arguments
-    with tempfile.TemporaryDirectory(prefix="conf-") as folder:
-        answer = Path(folder) / "answer"
-        worker = _start(overlay, [command, str(answer), *rest], Path(folder), None, False)
+    with temporary_folder("conf-") as folder:
+        answer = folder / "answer"
+        worker = _start(overlay, [command, str(answer), *rest], folder, None, False)
         try:
             worker.wait(timeout)
         finally:
@@ -115,24 +101,26 @@ def ask(overlay: Overlay, *arguments: str, timeout: float = 120) -> object:
 
 
 def _start(
-    overlay: Overlay, arguments: list[str], temporary: Path, output: int | None, traces: bool
+    overlay: Overlay, arguments: list[str], folder: Path, output: int | None, traces: bool
 ) -> subprocess.Popen:
+    temporary, current = folder / "t", folder / "cwd"
+    temporary.mkdir()
+    current.mkdir()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
     environment |= {"TMPDIR": str(temporary), "LC_ALL": "C.UTF-8"}
     if traces:
         environment |= {"CONFORMANCE_TRACES": "1", "RUST_BACKTRACE": "1"}
-    current = temporary / "cwd"
     worker = subprocess.Popen(
         [overlay.python, "-m", "_conformance", *arguments],
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=output,
         env=environment,
-        cwd=current if current.exists() else temporary,
+        cwd=current,
         start_new_session=True,
         preexec_fn=_in_child,
     )
-    _LIVE.add(worker.pid)
+    guard().watch(worker.pid)
     return worker
 
 
@@ -142,7 +130,6 @@ def _in_child() -> None:
     for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_SETMASK, [])
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     # A private /dev/shm, where we may, shows what this session leaves there.
     is_alone = _LIBC.unshare(_CLONE_NEWNS) == 0
     if is_alone and _LIBC.mount(b"none", b"/", None, _MS_REC_PRIVATE, None) == 0:
@@ -190,9 +177,9 @@ def _follow(
                 session.exit_status = status
                 return session
             if time.monotonic() - since > limit(session.running):
-                members = _members(worker.pid)
-                session.hung = [f"{pid} {command_line(pid)}" for pid in members]
-                _dump_threads(worker, members if traces else [])
+                alive = members(worker.pid)
+                session.hung = [f"{pid} {command_line(pid)}" for pid in alive]
+                _dump_threads(worker, alive if traces else [])
                 return session
             if not lines:
                 time.sleep(0.02)
@@ -224,33 +211,10 @@ def _dump_threads(worker: subprocess.Popen, others: list[int]) -> None:
         time.sleep(0.3)  # nobody says when a dump is complete
 
 
-def _members(session: int) -> list[int]:
-    """Return the processes of a session that have not ended."""
-    found = []
-    for name in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            stat = Path(f"/proc/{name}/stat").read_text()
-        except OSError:
-            continue
-        state, _parent, _group, owner = stat.rpartition(")")[2].split()[:4]
-        if int(owner) == session and state != "Z":
-            found.append(int(name))
-    return sorted(found)
-
-
-def command_line(pid: int) -> str:
-    """Return the start of a process's command line."""
-    try:
-        line = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except OSError:
-        return "?"
-    return line.replace(b"\0", b" ").decode(errors="replace").strip()[:160]
-
-
 def _wait_for_children(session: int, seconds: float = 3) -> list[int]:
     """Give what a worker started a moment to end; return what has not."""
     deadline = time.monotonic() + seconds
-    while left := [pid for pid in _members(session) if pid != session]:
+    while left := [pid for pid in members(session) if pid != session]:
         if time.monotonic() > deadline:
             break
         time.sleep(0.05)
@@ -259,25 +223,6 @@ def _wait_for_children(session: int, seconds: float = 3) -> list[int]:
 
 def end(worker: subprocess.Popen) -> None:
     """Kill a worker and all processes of its session."""
-    _kill(worker.pid)
+    end_session(worker.pid)
     worker.wait()
-    _LIVE.discard(worker.pid)
-
-
-def end_all() -> None:
-    """Kill the workers that still run: the runner was asked to end."""
-    for pid in list(_LIVE):
-        _kill(pid)
-
-
-def _kill(session: int) -> None:
-    for _ in range(20):  # a process may start another while we look
-        members = _members(session)
-        if not members:
-            return
-        for pid in members:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except OSError:
-                continue
-        time.sleep(0.05)
+    guard().forget(worker.pid)
