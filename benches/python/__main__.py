@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from functools import partial
 from importlib import import_module
@@ -118,6 +119,8 @@ def main(arguments: list[str]) -> int:
             file=sys.stderr,
         )
         return 1
+    # As with Ctrl-C, the measurement in progress is cleaned up.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     child.adopt_orphans()
     failures = essential_failures(run(options))
     for failure in failures:

@@ -39,6 +39,13 @@ def with_parts(module: str) -> float:
 def milliseconds(modules: str) -> float:
     """Return the middle of some tries, each in an interpreter of its own."""
     code = f"import time; t = time.perf_counter(); import {modules}; print((time.perf_counter() - t) * 1e3)"
-    command = [sys.executable, "-I", "-c", code]
-    tries = [subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout for _ in range(TRIES)]
-    return median([float(output) for output in tries])
+    return median([float(output_of(code)) for _ in range(TRIES)])
+
+
+def output_of(code: str) -> str:
+    """Run code in a fresh interpreter that minds no environment, and return what it prints."""
+    ended = subprocess.run([sys.executable, "-I", "-c", code], capture_output=True, text=True, check=False)
+    if ended.returncode != 0:
+        lines = ended.stderr.splitlines()
+        raise ImportError(lines[-1] if lines else f"exit status {ended.returncode}")
+    return ended.stdout

@@ -21,6 +21,8 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[3]
 """Of the repository; measured processes find `benches` there."""
 
+LIBC = ctypes.CDLL(None, use_errno=True)
+PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 SETTLE = 0.5
 """Seconds for what a measurement has started to end by itself."""
@@ -42,9 +44,13 @@ class Job(NamedTuple):
 
 def adopt_orphans() -> None:
     """Become the parent of every descendant whose own parent dies."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+    if LIBC.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
         raise OSError(ctypes.get_errno(), "cannot become the subreaper")
+
+
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies: without a parent nobody minds its deadline."""
+    LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def measure(job: Job, deadline: float) -> float:
@@ -71,7 +77,13 @@ def run(job: Job, deadline: float, scratch: Path) -> float:
     environment = os.environ | {"PYTHONPATH": str(ROOT), "TMPDIR": str(scratch)}
     with output.open("wb") as sink:
         process = subprocess.Popen(
-            command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=sink, stderr=sink
+            command,
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=sink,
+            preexec_fn=die_with_parent,
         )
         try:
             status = process.wait(deadline)
