@@ -7,7 +7,7 @@ the baseline's list: so the cost above the test itself is little more than start
 import sys
 
 from . import runs, session, suites
-from .interpreters import Interpreter
+from .interpreters import Interpreter, NotRunnable
 from .overlay import Overlay, cached
 from .record import Record, TestClass
 from .session import Outcome
@@ -61,6 +61,8 @@ def _run_class(
         new = dict(done.outcomes)
         if done.running:
             new[done.running] = suites.interrupted(done, limit(done.running))
+        elif not new and done.exit_status:
+            raise NotRunnable(f"the worker died before its first test, see above ({class_id})")
         elif not new:
             new = dict.fromkeys(remaining, Outcome("error"))
         for test, end in new.items():
