@@ -22,6 +22,7 @@ def run(interpreter: Interpreter, methods: list[str], options: runs.Options, rep
     for method in methods:
         known = runs.baseline(interpreter, method)
         plan = runs.select(known, options.patterns)
+        suites.leave_out_absent(overlay, plan)
         limits = suites.Limits(options.per_test, options.total, known.tests)
         for _ in range(repeat):
             for class_id, cls in plan.classes.items():
@@ -76,8 +77,9 @@ def _run_class(
 def _show(overlay: Overlay, test: str, method: str, standard: Outcome | None, end: Outcome) -> None:
     if end.detail and end.outcome != "pass":
         print(_with_real_paths(overlay, end.detail))
-    differs = standard and standard.outcome != end.outcome
-    beside = f"  (stdlib: {standard.outcome})" if differs else ""
+    beside = ""
+    if standard and standard.outcome != end.outcome:
+        beside = f"  (stdlib: {standard.outcome})"
     print(f"{end.outcome:<8} {end.seconds:6.2f} s  {method} {test}{beside}")
     sys.stdout.flush()
 
