@@ -124,7 +124,7 @@ pub use pool::{
 pub use process::{
     __init_before_main, ActiveChild, CurrentProcess, JoinError, JoinFailure, ParentProcess,
     Portable, Process, ProcessBuilder, Resource, StartError, StartMethod, Stdio, active_children,
-    current, init, parent_process,
+    current, embed, init, parent_process,
 };
 #[cfg(not(procession_loom))]
 pub use sync::{

@@ -6,8 +6,10 @@
 
 use super::{Owner, reserve_place};
 use crate::heap::{self, Local, heap, me, set_me};
+use crate::sys::fork::{Fork, clone_as_sibling};
 use crate::sys::identity::Identity;
 use std::cell::{Cell, RefCell};
+use std::io;
 use std::sync::MutexGuard;
 
 type Guards = (
@@ -44,6 +46,17 @@ pub(crate) fn come_up(owner: Owner, identity: Identity) -> bool {
 }
 
 /// The three handlers, for tests that run them one by one.
+/// [`clone_as_sibling`], after which the child is a participant as after any fork.
+pub(crate) fn fork_with_hooks() -> io::Result<Fork> {
+    prepare();
+    let forked = clone_as_sibling();
+    match forked {
+        Ok(Fork::Child) => in_child(),
+        _ => in_parent(),
+    }
+    forked
+}
+
 #[cfg(test)]
 pub(crate) fn fork_hooks() -> (extern "C" fn(), extern "C" fn(), extern "C" fn()) {
     (prepare, in_parent, in_child)

@@ -33,6 +33,8 @@ pub(crate) enum Role {
         /// Number of the descriptor.
         socket: RawFd,
     },
+    /// Whatever the runtime around the engine has it do.
+    Guest,
 }
 
 /// An invitation to join a family.
@@ -49,17 +51,23 @@ pub(crate) struct Invitation {
 impl fmt::Display for Invitation {
     /// As an entry of an environment.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{VARIABLE}={}.{}.", self.heap, self.owner.to_word())?;
-        match self.role {
-            Role::Template { socket } => write!(f, "template.{socket}"),
-            Role::Task { record } => {
-                write!(f, "task.{:032x}", u128::from_be_bytes(record.to_bytes()))
-            }
-        }
+        write!(f, "{VARIABLE}={}", self.text())
     }
 }
 
 impl Invitation {
+    /// The invitation by itself, for [`Self::parse`].
+    pub(crate) fn text(&self) -> String {
+        let role = match self.role {
+            Role::Template { socket } => format!("template.{socket}"),
+            Role::Task { record } => {
+                format!("task.{:032x}", u128::from_be_bytes(record.to_bytes()))
+            }
+            Role::Guest => "guest.".to_owned(),
+        };
+        format!("{}.{}.{role}", self.heap, self.owner.to_word())
+    }
+
     /// The invitation of this process, if it has one; once. `Err` holds a text that is no invitation.
     pub(crate) fn take() -> Option<Result<Self, String>> {
         let text = env::take(VARIABLE)?;
@@ -67,7 +75,7 @@ impl Invitation {
         Some(Self::parse(&text).ok_or_else(|| text.into_owned()))
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('.');
         let heap = parts.next()?.parse().ok()?;
         let owner = Owner::from_word(parts.next()?.parse().ok()?)?;
@@ -78,6 +86,7 @@ impl Invitation {
             ("task", record) => Role::Task {
                 record: Handle::from_bytes(u128::from_str_radix(record, 16).ok()?.to_be_bytes()),
             },
+            ("guest", "") => Role::Guest,
             _ => return None,
         };
         Some(Self { heap, owner, role })
@@ -103,7 +112,11 @@ mod tests {
     fn survives_the_journey() {
         let owner = Owner::new(5, 77);
         let record = Handle::from_bytes([7; 16]);
-        for role in [Role::Task { record }, Role::Template { socket: 9 }] {
+        for role in [
+            Role::Task { record },
+            Role::Template { socket: 9 },
+            Role::Guest,
+        ] {
             let invitation = Invitation {
                 heap: 4,
                 owner,
@@ -130,6 +143,7 @@ mod tests {
             "x.5.task.00",
             "1.5.task.zz",
             "1.5.template.-",
+            "1.5.guest.x",
         ] {
             assert_eq!(Invitation::parse(text), None, "{text}");
         }

@@ -12,6 +12,7 @@ use crate::atomic::AtomicU32;
 use crate::family::{Owner, patrol};
 use crate::heap::{has_company, has_woken, me, sleep_slice, the_heap, wake};
 use crate::sync::raw::{Deadline, Port, Slept};
+use crate::sys::futex::interrupted;
 use std::cell::Cell;
 use std::time::{Duration, Instant};
 
@@ -102,6 +103,9 @@ impl Port for Waiter {
             .min(LAST_SLICE);
         let (slept, woken) = sleep_slice(word, expected, deadline, slice);
         self.dull.set(!woken);
+        if !woken && interrupted() {
+            return Slept::TimedOut;
+        }
         slept
     }
 

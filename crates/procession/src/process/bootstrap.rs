@@ -98,6 +98,7 @@ fn accept(invitation: &Invitation) -> ! {
                 "the forkserver's socket was not passed on: {error}"
             )),
         },
+        Role::Guest => refuse("its invitation is for `join_family`"),
     }
 }
 

@@ -22,6 +22,7 @@ mod bootstrap;
 mod builder;
 mod children;
 mod current;
+pub mod embed;
 mod error;
 mod function;
 mod panic;

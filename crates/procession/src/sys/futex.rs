@@ -9,6 +9,7 @@ use rustix::thread::futex::{
     wake as futex_wake,
 };
 use rustix::time::clock_gettime;
+use std::cell::Cell;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
@@ -60,6 +61,23 @@ fn instant_after(limit: Duration) -> Timespec {
     }
 }
 
+thread_local! {
+    static INTERRUPTIBLE: Cell<bool> = const { Cell::new(false) };
+    static INTERRUPTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a signal is to end this thread's waits, from now on; how it was before.
+pub(crate) fn set_interruptible(interruptible: bool) -> bool {
+    INTERRUPTED.set(false);
+    INTERRUPTIBLE.replace(interruptible)
+}
+
+/// Whether a signal has come in a sleep since the wait became interruptible.
+#[inline]
+pub(crate) fn interrupted() -> bool {
+    INTERRUPTED.get()
+}
+
 /// Sleeps while `*word == expected`, at most `limit`. `false`: the limit passed and nobody woke us. `true`: a wake, a changed word, a signal.
 pub(crate) fn wait(word: &AtomicU32, expected: u32, limit: Duration) -> bool {
     let timeout = Timespec {
@@ -67,7 +85,12 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, limit: Duration) -> bool {
         tv_nsec: i64::from(limit.subsec_nanos()),
     };
     match futex_wait(word, Flags::empty(), expected, Some(&timeout)) {
-        Ok(()) | Err(Errno::AGAIN | Errno::INTR) => true,
+        Ok(()) | Err(Errno::AGAIN) => true,
+        Err(Errno::INTR) => {
+            INTERRUPTED.set(INTERRUPTIBLE.get());
+            // Nobody woke us: the kernel says so if somebody did.
+            !INTERRUPTIBLE.get()
+        }
         Err(Errno::TIMEDOUT) => false,
         // Every caller looks at its state again after a sleep, so an error the kernel does not document
         // costs time, never correctness.

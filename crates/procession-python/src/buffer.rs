@@ -1,0 +1,76 @@
+//! Buffers of the family heap as Python memory: what a large array arrives in *is* the block that it was sent in.
+#![expect(unsafe_code, reason = "the buffer protocol is a C interface")]
+
+use procession::Buffer;
+use pyo3::exceptions::{PyBufferError, PyValueError};
+use pyo3::ffi;
+use pyo3::prelude::*;
+use std::cell::UnsafeCell;
+use std::ffi::c_int;
+
+/// Bytes of the family heap that this process owns, writable, through the buffer protocol (`memoryview`, `numpy.frombuffer`).
+///
+/// Freed when the last view of it is gone. In a forked child it must not be used: the block stays the parent's.
+#[pyclass(frozen, module = "procession._procession", name = "Buffer")]
+pub(crate) struct PyBuffer {
+    buffer: UnsafeCell<Buffer>,
+    len: usize,
+}
+
+// SAFETY: the engine's buffer itself is only looked at when this is made, for the address of its bytes, and when it is dropped. The bytes are handed out as raw memory,
+// whose users take turns as those of any writable Python buffer do.
+unsafe impl Sync for PyBuffer {}
+
+impl PyBuffer {
+    pub(crate) fn new(buffer: Buffer) -> Self {
+        let len = buffer.len();
+        Self {
+            buffer: UnsafeCell::new(buffer),
+            len,
+        }
+    }
+}
+
+#[pymethods]
+impl PyBuffer {
+    /// Allocate `size` zero bytes.
+    #[new]
+    fn zeroed(py: Python<'_>, size: isize) -> PyResult<Self> {
+        use crate::error::Raise;
+        let size = usize::try_from(size)
+            .map_err(|_| PyValueError::new_err("'size' must be a positive integer"))?;
+        let buffer = py.detach(|| Buffer::zeroed(size)).map_err(Raise::raise)?;
+        Ok(Self::new(buffer))
+    }
+
+    fn __len__(&self) -> usize {
+        self.len
+    }
+
+    unsafe fn __getbuffer__(
+        slf: Bound<'_, Self>,
+        view: *mut ffi::Py_buffer,
+        flags: c_int,
+    ) -> PyResult<()> {
+        if view.is_null() {
+            return Err(PyBufferError::new_err("view is null"));
+        }
+        let this = slf.get();
+        // SAFETY: nobody else has a reference to the engine's buffer (see `Sync`); only the address is kept.
+        let bytes = unsafe { (*this.buffer.get()).as_mut_ptr() };
+        let len = isize::try_from(this.len)
+            .map_err(|_| PyBufferError::new_err("the buffer is too long"))?;
+        // SAFETY: `view` is the caller's, as the protocol says; the bytes live as long as `slf`, to which the view takes a reference, and never move.
+        let filled =
+            unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), bytes.cast(), len, 0, flags) };
+        if filled == 0 {
+            Ok(())
+        } else {
+            Err(PyErr::fetch(slf.py()))
+        }
+    }
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<PyBuffer>()
+}

@@ -1,0 +1,77 @@
+//! The one table from engine errors to Python exceptions. Types and `errno` are those that CPython raises in the same place.
+
+use procession::{DecodeError, EncodeError, GetError, HeapError, PutError};
+use pyo3::exceptions::{PyMemoryError, PyOSError, PyValueError};
+use pyo3::import_exception;
+use pyo3::prelude::*;
+use std::io;
+
+import_exception!(queue, Empty);
+import_exception!(queue, Full);
+import_exception!(pickle, UnpicklingError);
+
+/// An engine error that becomes a Python exception.
+pub(crate) trait Raise {
+    /// The exception.
+    fn raise(self) -> PyErr;
+}
+
+impl Raise for HeapError {
+    fn raise(self) -> PyErr {
+        let text = self.to_string();
+        match self {
+            Self::Full { .. } | Self::TooLarge { .. } => PyMemoryError::new_err(text),
+            Self::Stale | Self::OtherFamily | Self::WrongKind { .. } => PyValueError::new_err(text),
+            _ => PyOSError::new_err(text),
+        }
+    }
+}
+
+impl Raise for io::Error {
+    fn raise(self) -> PyErr {
+        match self.kind() {
+            io::ErrorKind::InvalidInput if self.raw_os_error().is_none() => {
+                PyValueError::new_err(self.to_string())
+            }
+            _ => self.into(),
+        }
+    }
+}
+
+impl Raise for EncodeError {
+    fn raise(self) -> PyErr {
+        match self {
+            Self::Heap(error) => error.raise(),
+            Self::Serialize(_) | Self::TooManyHandles(_) => PyValueError::new_err(self.to_string()),
+        }
+    }
+}
+
+impl Raise for DecodeError {
+    fn raise(self) -> PyErr {
+        match self {
+            Self::Heap(error) => error.raise(),
+            Self::Deserialize { .. } => UnpicklingError::new_err(self.to_string()),
+        }
+    }
+}
+
+impl Raise for GetError {
+    fn raise(self) -> PyErr {
+        match self {
+            Self::Empty | Self::TimedOut => Empty::new_err(()),
+            Self::Closed => PyValueError::new_err(self.to_string()),
+            Self::Decode(error) => error.raise(),
+        }
+    }
+}
+
+impl<T> Raise for PutError<T> {
+    fn raise(self) -> PyErr {
+        match self {
+            Self::Full(_) | Self::TimedOut(_) => Full::new_err(()),
+            Self::Closed(_) => PyValueError::new_err(self.to_string()),
+            Self::Encode(error, _) => error.raise(),
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The Python package's native half, `procession._procession`: translation between Python objects and the engine, and nothing else.
+//!
+//! 1. `message`: what travels: a pickled object, its out-of-band buffers, the shared objects in it; `pickle`: objects to messages and back.
+//! 2. `wait`: the one door to everything that blocks: lets other threads run, waits, looks after signals. `error`: the one table from engine errors to Python exceptions.
+//! 3. A file for each concept, named as in the engine. Classes are frozen and keep no state of their own beyond the engine's handle.
+
+mod buffer;
+mod error;
+mod message;
+mod pickle;
+mod process;
+mod queue;
+mod wait;
+
+use pyo3::prelude::*;
+
+#[pymodule(gil_used = false)]
+fn _procession(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    message::register(module)?;
+    pickle::register(module)?;
+    buffer::register(module)?;
+    process::register(module)?;
+    queue::register(module)
+}

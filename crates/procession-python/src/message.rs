@@ -1,0 +1,155 @@
+//! What travels between processes: a Python object as bytes, with its large buffers and the shared objects that it names.
+//!
+//! Buffers are blocks of the family heap that change hands; shared objects travel as handles which the message *holds*, so they live while it is under way, whoever dies.
+//! While an object is pickled, the shared objects in it put themselves on the list of the message in the making ([`reduce`]) and leave their number in
+//! the pickle; while it is unpickled they are found by that number. Pickled by anybody else, they leave their bare name: that works as long as somebody holds them.
+
+use crate::error::Raise;
+use procession::{Buffer, Handle, Queue};
+use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::prelude::*;
+use pyo3::types::{PyBytes, PyTuple, PyType};
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
+
+/// A Python object on its way. What its bytes are, `pickle` knows.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct Message {
+    #[serde(with = "serde_bytes")]
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) buffers: Vec<Buffer>,
+    pub(crate) objects: Vec<Object>,
+}
+
+/// One line for each kind of shared object that Python code can hold: variant, engine type, its name in pickles.
+macro_rules! objects {
+    ($($variant:ident($engine:ty) = $kind:literal),+ $(,)?) => {
+        /// A shared object of any kind.
+        #[derive(Clone, Debug, Serialize, Deserialize)]
+        pub(crate) enum Object {
+            $(
+                #[doc = $kind]
+                $variant($engine),
+            )+
+        }
+
+        impl Object {
+            /// Kind and name, by which [`Self::open`] finds it.
+            fn name(&self) -> (&'static str, Handle) {
+                match self {
+                    $(Self::$variant(object) => ($kind, object.handle()),)+
+                }
+            }
+
+            /// The object of this kind and name, if somebody holds it.
+            fn open(kind: &str, handle: Handle) -> PyResult<Self> {
+                match kind {
+                    $($kind => <$engine>::open(handle).map(Self::$variant).map_err(Raise::raise),)+
+                    _ => Err(PyValueError::new_err(format!("`{kind}` is no kind of shared object"))),
+                }
+            }
+        }
+    };
+}
+
+objects! {
+    Queue(Queue<Message>) = "queue",
+}
+
+/// A shared object about to become a Python object: the argument of its class.
+#[pyclass(frozen, module = "procession._procession")]
+pub(crate) struct Parcel(Object);
+
+impl Parcel {
+    /// The object, if that is what a constructor was given.
+    pub(crate) fn of(argument: Option<&Bound<'_, PyAny>>) -> Option<Object> {
+        let parcel = argument?.cast::<Self>().ok()?;
+        Some(parcel.get().0.clone())
+    }
+}
+
+/// For constructors that were given a parcel of another kind.
+pub(crate) fn wrong_parcel() -> PyErr {
+    PyTypeError::new_err("the shared object in the pickle is of another kind")
+}
+
+thread_local! {
+    /// The objects of the messages in the making, innermost last.
+    static PACKING: RefCell<Vec<Vec<Object>>> = const { RefCell::new(Vec::new()) };
+    /// The objects of the messages that are being read, innermost last.
+    static READING: RefCell<Vec<Vec<Object>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Runs `f`; the shared objects that were pickled meanwhile.
+pub(crate) fn collect<R>(f: impl FnOnce() -> R) -> (R, Vec<Object>) {
+    PACKING.with_borrow_mut(|stack| stack.push(Vec::new()));
+    let result = f();
+    let objects = PACKING.with_borrow_mut(Vec::pop).unwrap_or_default();
+    (result, objects)
+}
+
+/// Runs `f`, while these are the objects that a pickle may name by number.
+pub(crate) fn provide<R>(objects: Vec<Object>, f: impl FnOnce() -> R) -> R {
+    READING.with_borrow_mut(|stack| stack.push(objects));
+    let result = f();
+    READING.with_borrow_mut(Vec::pop);
+    result
+}
+
+/// What `__reduce__` of a shared object returns: how to make it again, of the same class.
+pub(crate) fn reduce<'py>(
+    object: &Bound<'py, PyAny>,
+    shared: Object,
+) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
+    let py = object.py();
+    let module = py.import("procession._procession")?;
+    let class = object.get_type();
+    let (kind, handle) = shared.name();
+    let number = PACKING.with_borrow_mut(|stack| {
+        let objects = stack.last_mut()?;
+        objects.push(shared);
+        Some(objects.len() - 1)
+    });
+    match number {
+        Some(number) => Ok((module.getattr("take")?, (class, number).into_pyobject(py)?)),
+        None => {
+            let name = PyBytes::new(py, &handle.to_bytes());
+            Ok((
+                module.getattr("open")?,
+                (class, kind, name).into_pyobject(py)?,
+            ))
+        }
+    }
+}
+
+/// Make the shared object with this number in the message that is being read.
+#[pyfunction]
+fn take<'py>(class: &Bound<'py, PyType>, number: usize) -> PyResult<Bound<'py, PyAny>> {
+    let object = READING.with_borrow(|stack| stack.last()?.get(number).cloned());
+    let object = object.ok_or_else(|| {
+        PyValueError::new_err(
+            "a shared object can only be unpickled from the message that it was sent in",
+        )
+    })?;
+    make(class, object)
+}
+
+/// Open a shared object by its name.
+#[pyfunction]
+fn open<'py>(
+    class: &Bound<'py, PyType>,
+    kind: &str,
+    name: [u8; 16],
+) -> PyResult<Bound<'py, PyAny>> {
+    make(class, Object::open(kind, Handle::from_bytes(name))?)
+}
+
+fn make<'py>(class: &Bound<'py, PyType>, object: Object) -> PyResult<Bound<'py, PyAny>> {
+    class.call_method1("__new__", (class, Parcel(object)))
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_function(wrap_pyfunction!(take, module)?)?;
+    module.add_function(wrap_pyfunction!(open, module)?)?;
+    module.add_class::<Parcel>()
+}

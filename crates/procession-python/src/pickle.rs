@@ -1,0 +1,288 @@
+//! Python objects to messages and back.
+//!
+//! Small plain values (None, bool, int of 64 bits, float, str, bytes) have an encoding of their own; everything else is pickle protocol 5, through the reducers of
+//! `ForkingPickler`, with buffers from 64 KiB on out of band: they are copied once, into blocks of the family heap, and arrive as such.
+//!
+//! The first byte says which: protocol 5 pickles begin with 0x80, the tags of plain values are below.
+//!
+//! What plain pickle cannot name (lambdas, closures, what a notebook defined) is pickled by value: `procession.reduction.dump_by_value`.
+
+use crate::buffer::PyBuffer;
+use crate::error::{Raise, UnpicklingError};
+use crate::message::{Message, collect, provide};
+use procession::Buffer;
+use pyo3::buffer::PyBuffer as View;
+use pyo3::exceptions::{PyException, PyMemoryError};
+use pyo3::prelude::*;
+use pyo3::sync::PyOnceLock;
+use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString};
+use std::cell::RefCell;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+/// Buffers from so many bytes on travel out of band.
+const OUT_OF_BAND: usize = 64 * 1024;
+/// Plain strings and bytes up to so many bytes have the short encoding.
+const PLAIN_MAX: usize = 64 * 1024;
+
+const NONE: u8 = 0;
+const TRUE: u8 = 1;
+const FALSE: u8 = 2;
+const INT: u8 = 3;
+const FLOAT: u8 = 4;
+const STR: u8 = 5;
+const BYTES: u8 = 6;
+/// What a pickle of protocol 2 or later begins with.
+const PICKLE: u8 = 0x80;
+
+/// The message of an object.
+///
+/// # Errors
+/// What pickling it raised.
+pub(crate) fn encode(object: &Bound<'_, PyAny>) -> PyResult<Message> {
+    if let Some(bytes) = plain(object) {
+        return Ok(Message {
+            bytes,
+            ..Message::default()
+        });
+    }
+    let (dumped, objects) = collect(|| dump(object));
+    let error = match dumped {
+        Ok((bytes, buffers)) if !(names_main(&bytes) && main_is_unreachable(object.py())?) => {
+            return Ok(Message {
+                bytes,
+                buffers,
+                objects,
+            });
+        }
+        Ok(_) => None,
+        Err(error)
+            if error.is_instance_of::<PyException>(object.py())
+                && !error.is_instance_of::<PyMemoryError>(object.py()) =>
+        {
+            Some(error)
+        }
+        Err(error) => return Err(error),
+    };
+    encode_by_value(object, error)
+}
+
+/// The object of a message.
+///
+/// # Errors
+/// What unpickling it raised.
+pub(crate) fn decode<'py>(py: Python<'py>, message: Message) -> PyResult<Bound<'py, PyAny>> {
+    let Message {
+        bytes,
+        buffers,
+        objects,
+    } = message;
+    match bytes.first() {
+        Some(&PICKLE) => {}
+        Some(&tag) => return read_plain(py, tag, &bytes[1..]),
+        None => return Err(UnpicklingError::new_err("the message is empty")),
+    }
+    let data = PyBytes::new(py, &bytes);
+    drop(bytes);
+    let loads = loads(py)?;
+    if buffers.is_empty() {
+        return provide(objects, || loads.call1((data,)));
+    }
+    let views = PyList::empty(py);
+    for buffer in buffers {
+        views.append(PyBuffer::new(buffer))?;
+    }
+    let keywords = PyDict::new(py);
+    keywords.set_item("buffers", views)?;
+    provide(objects, || loads.call((data,), Some(&keywords)))
+}
+
+fn loads(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
+    static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    LOADS.import(py, "_pickle", "loads")
+}
+
+fn plain(object: &Bound<'_, PyAny>) -> Option<Vec<u8>> {
+    if object.is_none() {
+        Some(vec![NONE])
+    } else if let Ok(int) = object.cast_exact::<PyInt>() {
+        let value: i64 = int.extract().ok()?;
+        Some(with_tag(INT, &value.to_le_bytes()))
+    } else if let Ok(text) = object.cast_exact::<PyString>() {
+        let text = text.to_str().ok()?;
+        (text.len() <= PLAIN_MAX).then(|| with_tag(STR, text.as_bytes()))
+    } else if let Ok(bytes) = object.cast_exact::<PyBytes>() {
+        let bytes = bytes.as_bytes();
+        (bytes.len() <= PLAIN_MAX).then(|| with_tag(BYTES, bytes))
+    } else if let Ok(float) = object.cast_exact::<PyFloat>() {
+        Some(with_tag(FLOAT, &float.value().to_le_bytes()))
+    } else if let Ok(flag) = object.cast_exact::<PyBool>() {
+        Some(vec![if flag.is_true() { TRUE } else { FALSE }])
+    } else {
+        None
+    }
+}
+
+fn with_tag(tag: u8, content: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(1 + content.len());
+    bytes.push(tag);
+    bytes.extend_from_slice(content);
+    bytes
+}
+
+fn read_plain<'py>(py: Python<'py>, tag: u8, content: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+    let eight = || <[u8; 8]>::try_from(content).map_err(|_| malformed());
+    Ok(match tag {
+        NONE => py.None().into_bound(py),
+        TRUE => PyBool::new(py, true).to_owned().into_any(),
+        FALSE => PyBool::new(py, false).to_owned().into_any(),
+        INT => i64::from_le_bytes(eight()?).into_pyobject(py)?.into_any(),
+        FLOAT => PyFloat::new(py, f64::from_le_bytes(eight()?)).into_any(),
+        STR => {
+            let text = std::str::from_utf8(content).map_err(|_| malformed())?;
+            PyString::new(py, text).into_any()
+        }
+        BYTES => PyBytes::new(py, content).into_any(),
+        _ => return Err(malformed()),
+    })
+}
+
+fn malformed() -> PyErr {
+    UnpicklingError::new_err(
+        "the message makes no sense: a peer overwrote it, or runs another version",
+    )
+}
+
+/// Where a pickler writes: the file and the buffer callback of a `Pickler`.
+#[pyclass(frozen, module = "procession._procession")]
+#[derive(Default)]
+struct Sink {
+    content: Mutex<(Vec<u8>, Vec<Buffer>)>,
+}
+
+impl Sink {
+    fn content(&self) -> MutexGuard<'_, (Vec<u8>, Vec<Buffer>)> {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn take(&self) -> (Vec<u8>, Vec<Buffer>) {
+        std::mem::take(&mut *self.content())
+    }
+}
+
+#[pymethods]
+impl Sink {
+    /// Append bytes to the pickle.
+    fn write(&self, data: &Bound<'_, PyAny>) -> PyResult<usize> {
+        if let Ok(bytes) = data.cast::<PyBytes>() {
+            let bytes = bytes.as_bytes();
+            self.content().0.extend_from_slice(bytes);
+            return Ok(bytes.len());
+        }
+        let view = View::<u8>::get(data)?;
+        let bytes = view.to_vec(data.py())?;
+        self.content().0.extend_from_slice(&bytes);
+        Ok(bytes.len())
+    }
+
+    /// Take a large buffer out of band; anything else stays in the pickle.
+    fn __call__(&self, buffer: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let Ok(raw) = buffer.call_method0("raw") else {
+            // Not contiguous: pickle copies it.
+            return Ok(true);
+        };
+        let view = View::<u8>::get(&raw)?;
+        if view.len_bytes() < OUT_OF_BAND {
+            return Ok(true);
+        }
+        let mut copy = Buffer::new(view.len_bytes()).map_err(Raise::raise)?;
+        view.copy_to_slice(buffer.py(), &mut copy)?;
+        self.content().1.push(copy);
+        Ok(false)
+    }
+}
+
+/// A pickler that is used again and again by one thread.
+struct Reused {
+    sink: Py<Sink>,
+    dump: Py<PyAny>,
+    clear_memo: Py<PyAny>,
+    /// The dispatch table that it has.
+    table: Py<PyAny>,
+}
+
+thread_local! {
+    static PICKLER: RefCell<Option<Reused>> = const { RefCell::new(None) };
+}
+
+fn dump(object: &Bound<'_, PyAny>) -> PyResult<(Vec<u8>, Vec<Buffer>)> {
+    let py = object.py();
+    let table = dispatch_table(py)?;
+    // Taken out while in use: what is pickled may send messages of its own.
+    let reused = PICKLER.with_borrow_mut(Option::take);
+    let pickler = match reused.filter(|pickler| pickler.table.is(&table)) {
+        Some(pickler) => pickler,
+        None => Reused::new(py, table)?,
+    };
+    pickler.dump.call1(py, (object,))?;
+    pickler.clear_memo.call0(py)?;
+    let content = pickler.sink.get().take();
+    PICKLER.set(Some(pickler));
+    Ok(content)
+}
+
+impl Reused {
+    fn new(py: Python<'_>, table: Bound<'_, PyAny>) -> PyResult<Self> {
+        static PICKLER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let sink = Bound::new(py, Sink::default())?;
+        let keywords = PyDict::new(py);
+        keywords.set_item("buffer_callback", &sink)?;
+        let class = PICKLER.import(py, "_pickle", "Pickler")?;
+        let pickler = class.call((&sink, 5), Some(&keywords))?;
+        pickler.setattr("dispatch_table", &table)?;
+        Ok(Self {
+            sink: sink.unbind(),
+            dump: pickler.getattr("dump")?.unbind(),
+            clear_memo: pickler.getattr("clear_memo")?.unbind(),
+            table: table.unbind(),
+        })
+    }
+}
+
+/// The reducers of `copyreg` and of `ForkingPickler`, in one dict; another one whenever there is a new reducer.
+fn dispatch_table(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
+    static TABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    TABLE
+        .import(py, "procession.reduction", "dispatch_table")?
+        .call0()
+}
+
+fn names_main(pickle: &[u8]) -> bool {
+    const MAIN: &[u8] = b"__main__";
+    pickle.windows(MAIN.len()).any(|window| window == MAIN)
+}
+
+fn main_is_unreachable(py: Python<'_>) -> PyResult<bool> {
+    static ASK: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    ASK.import(py, "procession.reduction", "main_is_unreachable")?
+        .call0()?
+        .extract()
+}
+
+fn encode_by_value(object: &Bound<'_, PyAny>, error: Option<PyErr>) -> PyResult<Message> {
+    static DUMP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let py = object.py();
+    let dump = DUMP.import(py, "procession.reduction", "dump_by_value")?;
+    let sink = Bound::new(py, Sink::default())?;
+    let (dumped, objects) = collect(|| dump.call1((object, &sink, error)));
+    dumped?;
+    let (bytes, buffers) = sink.get().take();
+    Ok(Message {
+        bytes,
+        buffers,
+        objects,
+    })
+}
+
+pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add_class::<Sink>()
+}

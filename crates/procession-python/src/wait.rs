@@ -1,0 +1,52 @@
+//! The one door to everything that blocks.
+//!
+//! Whoever has to wait lets other Python threads run, waits in the engine, and looks after signals when one came (only the main thread runs handlers, as
+//! everywhere in Python): a handler that raises, such as Ctrl-C's, ends the wait.
+
+use procession::embed::interruptible;
+use pyo3::exceptions::PyValueError;
+use pyo3::prelude::*;
+use std::time::{Duration, Instant};
+
+/// Waits without a deadline wait so long at a time.
+const FAR: Duration = Duration::from_secs(3600);
+
+/// When to give up; `None`: never.
+pub(crate) type Deadline = Option<Instant>;
+
+/// The deadline that a Python timeout in seconds means now. `None`: no timeout; negative: at once; beyond the clock's range: none.
+pub(crate) fn deadline_after(timeout: Option<f64>) -> PyResult<Deadline> {
+    let Some(seconds) = timeout else {
+        return Ok(None);
+    };
+    if seconds.is_nan() {
+        return Err(PyValueError::new_err(
+            "timeout must be a number of seconds, not NaN",
+        ));
+    }
+    let timeout = Duration::try_from_secs_f64(seconds.max(0.0)).ok();
+    Ok(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
+}
+
+/// Calls `attempt` with a deadline of its own, other Python threads running meanwhile, until it gives something or `deadline` has passed (`None`).
+///
+/// `attempt` waits until it has something or until the time that it is given; a signal may end its sleep early.
+///
+/// # Errors
+/// What a signal's handler raised.
+pub(crate) fn wait<T: Send>(
+    py: Python<'_>,
+    deadline: Deadline,
+    mut attempt: impl FnMut(Instant) -> Option<T> + Send,
+) -> PyResult<Option<T>> {
+    loop {
+        let until = deadline.unwrap_or_else(|| Instant::now() + FAR);
+        if let Some(found) = py.detach(|| interruptible(|| attempt(until))) {
+            return Ok(Some(found));
+        }
+        py.check_signals()?;
+        if deadline.is_some_and(|deadline| Instant::now() >= deadline) {
+            return Ok(None);
+        }
+    }
+}

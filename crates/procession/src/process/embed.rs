@@ -1,0 +1,145 @@
+//! For those who run the engine inside another language's runtime, whose children that runtime starts.
+//!
+//! Rust programs need none of this: [`Process`](crate::Process) does it all. A runtime that executes its own interpreter and forks with its own hooks (the Python package)
+//! does the starting itself and asks the engine for what it cannot do: a place in the family, and joining it.
+//!
+//! ```text
+//! parent   Place::reserve -> execute the program with `invitation` among its arguments and `fd` kept open -> taken_by(pid)
+//! child    join_family(invitation)
+//! ```
+//!
+//! A child that is forked needs nothing: the engine notices the fork.
+
+use crate::family::{
+    Invitation, Owner, Role, attach, fork_with_hooks, join, leave, reap_dead, reserve_place,
+};
+use crate::heap::{Handle, Heap, HeapError, me};
+use crate::sys::fork::Fork;
+use crate::sys::parent::{OnDeath, on_parent_death};
+use crate::sys::pidfd::Pidfd;
+use crate::sys::{env, futex, signal};
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
+
+/// A place in the family, for a process that is about to be executed.
+///
+/// Dropped without [`taken_by`](Self::taken_by) it is given up.
+///
+/// # Crash safety
+/// If this process dies before the child has joined, the place is freed by the family; a child that comes too late is refused.
+#[derive(Debug)]
+pub struct Place {
+    heap: &'static Heap,
+    owner: Owner,
+    taken: bool,
+}
+
+impl Place {
+    /// Reserves a place; founds the family if there is none.
+    ///
+    /// # Errors
+    /// The heap cannot be made, or all places are taken.
+    pub fn reserve() -> Result<Self, HeapError> {
+        let heap = join()?;
+        let owner = reserve_place(heap, me())?;
+        Ok(Self {
+            heap,
+            owner,
+            taken: false,
+        })
+    }
+
+    /// The descriptor that the child must inherit, under this very number.
+    #[must_use]
+    pub fn fd(&self) -> RawFd {
+        self.heap.fd().as_raw_fd()
+    }
+
+    /// What the child gives to [`join_family`].
+    #[must_use]
+    pub fn invitation(&self) -> String {
+        let invitation = Invitation {
+            heap: self.fd(),
+            owner: self.owner,
+            role: Role::Guest,
+        };
+        invitation.text()
+    }
+
+    /// Has the child hold an object from now on: it can open it even if everybody else has let go.
+    pub fn hold(&self, handle: Handle) {
+        self.heap.hold_for(self.owner.slot(), handle.index());
+    }
+
+    /// The child was started, and has this pid.
+    pub fn taken_by(mut self, pid: u32) {
+        self.taken = true;
+        self.heap.note_pid(self.owner, pid);
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if !self.taken {
+            self.heap.note_death(self.owner);
+            reap_dead(self.heap);
+        }
+    }
+}
+
+/// Makes this process the participant that it was invited as.
+///
+/// # Errors
+/// The text is no invitation, the descriptor was not passed on, or the place was given up meanwhile.
+pub fn join_family(invitation: &str) -> io::Result<()> {
+    let invalid = || {
+        let text = format!("`{invitation}` is no invitation into a family");
+        io::Error::new(io::ErrorKind::InvalidInput, text)
+    };
+    let invitation = Invitation::parse(invitation)
+        .filter(|invitation| invitation.role == Role::Guest)
+        .ok_or_else(invalid)?;
+    attach(env::inherited(invitation.heap)?, invitation.owner).map_err(io::Error::other)?;
+    Ok(())
+}
+
+/// Says that this process ends in order. For ends that skip `exit` (`_exit`).
+pub fn leave_family() {
+    leave();
+}
+
+/// Forks this single-threaded process; the child is a child of *our parent*, which can wait for it and is told how it ended.
+///
+/// `None`: in the child. The C library's fork handlers do not run, the engine's do.
+///
+/// # Errors
+/// Other threads exist ([`io::ErrorKind::ResourceBusy`]); the kernel's refusal.
+pub fn fork_sibling() -> io::Result<Option<u32>> {
+    match fork_with_hooks()? {
+        Fork::Child => Ok(None),
+        Fork::Parent(child) => Ok(Some(child.pid)),
+    }
+}
+
+/// Has this process killed when the process `parent` has ended; at once, if it has.
+///
+/// `started_by_main_thread`: the parent's main thread started us; if in doubt, `false`.
+///
+/// # Errors
+/// The system's refusal.
+pub fn die_with(parent: u32, started_by_main_thread: bool) -> io::Result<()> {
+    match Pidfd::open(parent) {
+        Ok(pidfd) => on_parent_death(pidfd, started_by_main_thread, OnDeath::Signal(signal::KILL)),
+        Err(_) => signal::send(std::process::id(), signal::KILL),
+    }
+}
+
+/// Runs `wait`, in which a signal that this thread handles ends each sleep as if its time had run out.
+///
+/// So a runtime can look after its signals and wait again. Without it, waits go on after a signal.
+pub fn interruptible<R>(wait: impl FnOnce() -> R) -> R {
+    let before = futex::set_interruptible(true);
+    let result = wait();
+    futex::set_interruptible(before);
+    result
+}

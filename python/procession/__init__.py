@@ -1,0 +1,22 @@
+"""Processes, pools, queues and locks with the names of `multiprocessing`, on an engine that no killed process can wedge.
+
+`import procession as mp` takes the place of `import multiprocessing as mp`. Each submodule has the name of its twin in the standard library; `procession.futures` has the
+executors of `concurrent.futures`.
+"""
+
+import sys as _sys
+
+from . import context
+from .context import reduction
+
+#
+# The methods of the default context are the functions of this module, as in `multiprocessing`.
+#
+_names = [name for name in dir(context._default_context) if not name.startswith("_")]
+globals().update((name, getattr(context._default_context, name)) for name in _names)
+__all__ = [*_names, "reduction"]
+del _names
+
+# The main script is known to the children as `__mp_main__` (see `spawn`): what it defines pickles the same here and there.
+if "__main__" in _sys.modules:
+    _sys.modules.setdefault("__mp_main__", _sys.modules["__main__"])

@@ -1,0 +1,331 @@
+"""Contexts: everything the package offers, bound to a start method.
+
+Ours are contexts of `multiprocessing`, too (subclasses of its `BaseContext`): code that takes a `mp_context=` or `multiprocessing_context=` accepts them.
+"""
+
+import atexit
+import os
+import signal
+from multiprocessing import context as _stdlib
+from multiprocessing import process as _process
+from multiprocessing.context import (
+    AuthenticationError,
+    BufferTooShort,
+    ProcessError,
+    TimeoutError,
+    assert_spawning,
+    get_spawning_popen,
+    set_spawning_popen,
+)
+
+__all__ = ()
+
+_ = (AuthenticationError, BufferTooShort, ProcessError, TimeoutError)
+_ = (assert_spawning, get_spawning_popen, set_spawning_popen)
+
+
+class BaseContext(_stdlib.BaseContext):
+    """What all contexts have in common; see the functions of the package."""
+
+    def cpu_count(self):
+        """Return how many CPUs this process may use: affinity and control-group quota count."""
+        from . import _procession
+
+        return _procession.cpu_count()
+
+    def Manager(self):
+        """Return a manager with a running server process, whose methods make shared objects."""
+        from .managers import SyncManager
+
+        manager = SyncManager(ctx=self.get_context())
+        manager.start()
+        return manager
+
+    def Pipe(self, duplex=True):
+        """Return the two ends of a pipe, as a pair of connections."""
+        from .connection import Pipe
+
+        return Pipe(duplex)
+
+    def Lock(self):
+        """Return a lock that is not recursive."""
+        from .synchronize import Lock
+
+        return Lock(ctx=self.get_context())
+
+    def RLock(self):
+        """Return a recursive lock."""
+        from .synchronize import RLock
+
+        return RLock(ctx=self.get_context())
+
+    def Condition(self, lock=None):
+        """Return a condition variable."""
+        from .synchronize import Condition
+
+        return Condition(lock, ctx=self.get_context())
+
+    def Semaphore(self, value=1):
+        """Return a semaphore."""
+        from .synchronize import Semaphore
+
+        return Semaphore(value, ctx=self.get_context())
+
+    def BoundedSemaphore(self, value=1):
+        """Return a semaphore that refuses to be released too often."""
+        from .synchronize import BoundedSemaphore
+
+        return BoundedSemaphore(value, ctx=self.get_context())
+
+    def Event(self):
+        """Return an event."""
+        from .synchronize import Event
+
+        return Event(ctx=self.get_context())
+
+    def Barrier(self, parties, action=None, timeout=None):
+        """Return a barrier for so many parties."""
+        from .synchronize import Barrier
+
+        return Barrier(parties, action, timeout, ctx=self.get_context())
+
+    def Queue(self, maxsize=0):
+        """Return a queue."""
+        from .queues import Queue
+
+        return Queue(maxsize, ctx=self.get_context())
+
+    def JoinableQueue(self, maxsize=0):
+        """Return a queue whose items are reported as done."""
+        from .queues import JoinableQueue
+
+        return JoinableQueue(maxsize, ctx=self.get_context())
+
+    def SimpleQueue(self):
+        """Return a queue with the least of methods."""
+        from .queues import SimpleQueue
+
+        return SimpleQueue(ctx=self.get_context())
+
+    def Pool(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None):
+        """Return a pool of worker processes."""
+        from .pool import Pool
+
+        return Pool(processes, initializer, initargs, maxtasksperchild, context=self.get_context())
+
+    def RawValue(self, typecode_or_type, *args):
+        """Return a ctypes object in shared memory."""
+        from .sharedctypes import RawValue
+
+        return RawValue(typecode_or_type, *args)
+
+    def RawArray(self, typecode_or_type, size_or_initializer):
+        """Return a ctypes array in shared memory."""
+        from .sharedctypes import RawArray
+
+        return RawArray(typecode_or_type, size_or_initializer)
+
+    def Value(self, typecode_or_type, *args, lock=True):
+        """Return a ctypes object in shared memory, with a lock."""
+        from .sharedctypes import Value
+
+        return Value(typecode_or_type, *args, lock=lock, ctx=self.get_context())
+
+    def Array(self, typecode_or_type, size_or_initializer, *, lock=True):
+        """Return a ctypes array in shared memory, with a lock."""
+        from .sharedctypes import Array
+
+        return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
+
+    def allow_connection_pickling(self):
+        """Do nothing: connections can be pickled."""
+
+    def set_executable(self, executable):
+        """Set the interpreter that children run, instead of `sys.executable`."""
+        from .spawn import set_executable
+
+        set_executable(executable)
+
+    def set_forkserver_preload(self, module_names):
+        """Set the modules that the forkserver imports before it forks."""
+        from .forkserver import set_forkserver_preload
+
+        set_forkserver_preload(module_names)
+
+    def get_context(self, method=None):
+        """Return the context of a start method; without one, this context."""
+        if method is None:
+            return self
+        try:
+            return _concrete_contexts[method]
+        except KeyError:
+            raise ValueError(f"cannot find context for {method!r}") from None
+
+    @property
+    def reducer(self):
+        """How objects are reduced to what can be sent."""
+        return globals().get("reduction")
+
+    @reducer.setter
+    def reducer(self, reduction):
+        globals()["reduction"] = reduction
+
+
+class BaseProcess(_process.BaseProcess):
+    """What the processes of all start methods have in common."""
+
+    def interrupt(self):
+        """Send the process SIGINT, which becomes `KeyboardInterrupt` there."""
+        self._check_closed()
+        self._popen._send_signal(signal.SIGINT)
+
+    def _bootstrap(self, parent_sentinel=None):
+        if self._start_method is not None:
+            _force_start_method(self._start_method)
+        return super()._bootstrap(parent_sentinel)
+
+
+class Process(BaseProcess):
+    """A process, started by the start method of the default context."""
+
+    _start_method = None
+
+    @staticmethod
+    def _Popen(process_obj):
+        return _default_context.get_context().Process._Popen(process_obj)
+
+    @staticmethod
+    def _after_fork():
+        return _default_context.get_context().Process._after_fork()
+
+
+class DefaultContext(BaseContext):
+    """The context behind the functions of the package; its start method can be set once."""
+
+    Process = Process
+
+    def __init__(self, context):
+        self._default_context = context
+        self._actual_context = None
+
+    def get_context(self, method=None):
+        """Return the context of a start method; without one, of the default method."""
+        if method is not None:
+            return super().get_context(method)
+        if self._actual_context is None:
+            self._actual_context = self._default_context
+        return self._actual_context
+
+    def set_start_method(self, method, force=False):
+        """Set the start method, once for the program."""
+        if self._actual_context is not None and not force:
+            raise RuntimeError("context has already been set")
+        if method is None and force:
+            self._actual_context = None
+            return
+        self._actual_context = self.get_context(method)
+
+    def get_start_method(self, allow_none=False):
+        """Return the start method; `None`, if allowed and none was set."""
+        if self._actual_context is None and allow_none:
+            return None
+        return self.get_context()._name
+
+    def get_all_start_methods(self):
+        """Return the names of the start methods, the default first."""
+        return _stdlib._default_context.get_all_start_methods()
+
+
+class ForkProcess(BaseProcess):
+    """A process made by forking this one."""
+
+    _start_method = "fork"
+
+    @staticmethod
+    def _Popen(process_obj):
+        from .popen_fork import Popen
+
+        return Popen(process_obj)
+
+
+class SpawnProcess(BaseProcess):
+    """A process made by starting a fresh interpreter."""
+
+    _start_method = "spawn"
+
+    @staticmethod
+    def _Popen(process_obj):
+        from .popen_spawn_posix import Popen
+
+        return Popen(process_obj)
+
+    @staticmethod
+    def _after_fork():
+        pass
+
+
+class ForkServerProcess(BaseProcess):
+    """A process forked from a fresh interpreter that is kept for that."""
+
+    _start_method = "forkserver"
+
+    @staticmethod
+    def _Popen(process_obj):
+        from .popen_forkserver import Popen
+
+        return Popen(process_obj)
+
+
+class ForkContext(BaseContext):
+    """Everything, with processes that are forked."""
+
+    _name = "fork"
+    Process = ForkProcess
+
+
+class SpawnContext(BaseContext):
+    """Everything, with processes that are spawned."""
+
+    _name = "spawn"
+    Process = SpawnProcess
+
+
+class ForkServerContext(BaseContext):
+    """Everything, with processes that a forkserver forks."""
+
+    _name = "forkserver"
+    Process = ForkServerProcess
+
+
+_concrete_contexts = {context._name: context for context in (ForkContext(), SpawnContext(), ForkServerContext())}
+_default_context = DefaultContext(_concrete_contexts[_stdlib._default_context.get_all_start_methods()[0]])
+
+
+def _force_start_method(method):
+    _default_context._actual_context = _concrete_contexts[method]
+
+
+def run_child(process_obj, parent_pid):
+    """Run a process object in a process that was forked for it, and end with its exit code; never returns."""
+    from . import _procession, util
+
+    code = 1
+    try:
+        # What the parent wants done at its exit is not ours to do.
+        atexit._clear()
+        atexit.register(util._exit_function)
+        code = process_obj._bootstrap(parent_sentinel=parent_sentinel(parent_pid))
+    finally:
+        atexit._run_exitfuncs()
+        _procession.leave_family()
+        os._exit(code)
+
+
+def parent_sentinel(pid):
+    """Return a descriptor that becomes readable when the process `pid`, which started us, ends."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        ended, end = os.pipe()
+        os.close(end)
+        return ended

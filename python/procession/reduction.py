@@ -1,0 +1,78 @@
+"""How objects are reduced to what can be sent to another process.
+
+The reducers are those of `multiprocessing.reduction.ForkingPickler`: what anybody registered there counts here. What plain pickle cannot name (lambdas, closures, what a notebook
+defined) is sent by value, with cloudpickle.
+"""
+
+import copyreg
+import sys
+from multiprocessing.reduction import (
+    ACKNOWLEDGE,
+    HAVE_SEND_HANDLE,
+    AbstractReducer,
+    DupFd,
+    ForkingPickler,
+    dump,
+    recv_handle,
+    recvfds,
+    register,
+    send_handle,
+    sendfds,
+)
+
+__all__ = [
+    "ACKNOWLEDGE",
+    "HAVE_SEND_HANDLE",
+    "AbstractReducer",
+    "DupFd",
+    "ForkingPickler",
+    "dump",
+    "recv_handle",
+    "recvfds",
+    "register",
+    "send_handle",
+    "sendfds",
+]
+
+_table = {}
+_sizes = None
+
+
+def dispatch_table():
+    """Return the reducers of `copyreg` and `ForkingPickler` as one dict, which is another one whenever there are new ones."""
+    global _table, _sizes
+    sizes = len(copyreg.dispatch_table), len(ForkingPickler._extra_reducers)
+    if sizes != _sizes:
+        _table = {**copyreg.dispatch_table, **ForkingPickler._extra_reducers}
+        _sizes = sizes
+    return _table
+
+
+def main_is_unreachable():
+    """Say whether no child could import what `__main__` defines: in a notebook, an interactive session, or a program from standard input."""
+    main = sys.modules.get("__main__")
+    return getattr(main, "__spec__", None) is None and getattr(main, "__file__", None) is None
+
+
+def dump_by_value(obj, sink, error):
+    """Pickle an object with its functions and classes by value.
+
+    Args:
+        obj: The object.
+        sink: Where to write: file and buffer callback of a pickler.
+        error: What plain pickle raised; raised again if this fails, too. `None`: plain pickle would have worked, but here only.
+    """
+    try:
+        import cloudpickle
+    except ImportError:
+        if error is None:
+            raise
+        raise error from None
+    pickler = cloudpickle.Pickler(sink, 5, buffer_callback=sink)
+    pickler.dispatch_table = {**pickler.dispatch_table, **dispatch_table()}
+    try:
+        pickler.dump(obj)
+    except Exception:
+        if error is None:
+            raise
+        raise error from None
