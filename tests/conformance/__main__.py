@@ -1,6 +1,7 @@
 """Command line: `python tests/conformance {try,run,baseline} ...`; see README.md."""
 
 import argparse
+import io
 import signal
 import sys
 from pathlib import Path
@@ -61,7 +62,8 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Parse the command line and do it."""
     arguments = _parser().parse_args()
-    sys.stdout.reconfigure(line_buffering=True)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     signal.signal(signal.SIGTERM, _terminated)
     commands = {"try": _try, "run": _run, "baseline": _baseline}
     try:

@@ -76,7 +76,7 @@ def fresh(
         if package:
             target = overlay.library / module
             shutil.copytree(package, target, ignore=shutil.ignore_patterns("__pycache__"))
-            for name, text in _stand_ins(overlay).items():
+            for name, text in _stand_ins(overlay, package).items():
                 (target / name).write_text(text)
         yield overlay
 
@@ -97,7 +97,7 @@ def cached(interpreter: Interpreter, module: str, package: Path | None, cache: P
             with contextlib.suppress(OSError):  # another triage was first
                 built.root.rename(root)
     if package:
-        _link_package(package, overlay.library / module, _stand_ins(overlay))
+        _link_package(package, overlay.library / module, _stand_ins(overlay, package))
     return overlay
 
 
@@ -215,13 +215,12 @@ def _replace_by_link(path: Path, file: Path) -> None:
     path.symlink_to(file)
 
 
-def _stand_ins(overlay: Overlay) -> dict[str, str]:
+def _stand_ins(overlay: Overlay, package: Path) -> dict[str, str]:
     """Let the stdlib stand in for submodules the package lacks, so that tests can be imported.
 
     Returns:
         The text of each file to be added or changed in the overlay's package.
     """
-    package = overlay.package
     lacking = [name for name in _stdlib_submodules(overlay) if not _has_submodule(package, name)]
     texts = {
         f"{name}.py": "import importlib, sys\n"

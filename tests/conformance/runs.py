@@ -3,8 +3,10 @@
 import fnmatch
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from . import record, score, suites
 from .interpreters import Interpreter, NotRunnable, find
@@ -69,7 +71,7 @@ class Options:
         return find_package(self.module, folder or ROOT / "python", interpreter)
 
 
-def matches(test: str, patterns: list[str] | tuple[str, ...]) -> bool:
+def matches(test: str, patterns: Sequence[str]) -> bool:
     """Whether a test is asked for: by part of its identity, or by a shell pattern for all of it."""
     return not patterns or any(
         fnmatch.fnmatchcase(test, pattern) if set(pattern) & set("*?[") else pattern in test
@@ -77,7 +79,7 @@ def matches(test: str, patterns: list[str] | tuple[str, ...]) -> bool:
     )
 
 
-def select(plan: Record, patterns: list[str] | tuple[str, ...]) -> Record:
+def select(plan: Record, patterns: Sequence[str]) -> Record:
     """Return the part of a plan that matches."""
     chosen = Record(plan.package, plan.python, plan.method, plan.date, private=plan.private)
     for class_id, cls in plan.classes.items():
@@ -123,7 +125,7 @@ def _log(plan: Record) -> Path:
     return log
 
 
-def _progress(verbose: bool):
+def _progress(verbose: bool) -> Callable[[str, TestClass], None]:
     def show(class_id: str, cls: TestClass) -> None:
         bad = [test for test, end in cls.tests.items() if end.outcome not in ("pass", "skip")]
         if verbose or bad:
@@ -154,10 +156,12 @@ def run_one(
     plan.package = options.module
     print(f"\n== python {interpreter.version} {method}: {len(plan.tests)} tests", flush=True)
     if known.lacks_suite("futures"):
-        print("this python has no test_concurrent_futures: that suite is left out")
+        print("this python has no test_concurrent_futures: left out")
     left = deadline - time.monotonic()
     limits = suites.Limits(options.per_test, left, known.tests, retries=options.retries)
     with fresh(interpreter, options.module, package, STATE) as overlay:
+        for module in suites.leave_out_absent(overlay, plan):
+            print(f"this python has no {module}: left out")
         if package:
             _print_probe(suites.probe(overlay), overlay.borrowed)
         log = _log(plan)
@@ -169,7 +173,7 @@ def run_one(
     return comparison
 
 
-def _print_probe(found: dict, borrowed: list[str]) -> None:
+def _print_probe(found: dict[str, Any], borrowed: list[str]) -> None:
     if found["error"]:
         raise NotRunnable(f"cannot import the package:\n{found['error']}")
     for name, error in found["broken"].items():
@@ -196,7 +200,7 @@ def _keep(ours: Record, log: Path, options: Options) -> None:
     record.save(ours, folder / f"{ours.name}.json", times=False)
 
 
-def run_all(pythons: list[str], methods: list[str], options: Options) -> int:
+def run_all(pythons: Sequence[str], methods: Sequence[str], options: Options) -> int:
     """Run every combination; return 1 if a test that may not fail does, 2 if nothing was run."""
     exceptions = score.Exceptions.load()
     deadline = time.monotonic() + options.total

@@ -7,7 +7,7 @@ the baseline's list: so the cost above the test itself is little more than start
 import sys
 
 from . import runs, session, suites
-from .interpreters import Interpreter
+from .interpreters import Interpreter, NotRunnable
 from .overlay import Overlay, cached
 from .record import Record, TestClass
 from .session import Outcome
@@ -22,6 +22,7 @@ def run(interpreter: Interpreter, methods: list[str], options: runs.Options, rep
     for method in methods:
         known = runs.baseline(interpreter, method)
         plan = runs.select(known, options.patterns)
+        suites.leave_out_absent(overlay, plan)
         limits = suites.Limits(options.per_test, options.total, known.tests)
         for _ in range(repeat):
             for class_id, cls in plan.classes.items():
@@ -61,6 +62,8 @@ def _run_class(
         new = dict(done.outcomes)
         if done.running:
             new[done.running] = suites.interrupted(done, limit(done.running))
+        elif not new and done.exit_status:
+            raise NotRunnable(f"the worker died before its first test, see above ({class_id})")
         elif not new:
             new = dict.fromkeys(remaining, Outcome("error"))
         for test, end in new.items():
@@ -74,8 +77,9 @@ def _run_class(
 def _show(overlay: Overlay, test: str, method: str, standard: Outcome | None, end: Outcome) -> None:
     if end.detail and end.outcome != "pass":
         print(_with_real_paths(overlay, end.detail))
-    differs = standard and standard.outcome != end.outcome
-    beside = f"  (stdlib: {standard.outcome})" if differs else ""
+    beside = ""
+    if standard and standard.outcome != end.outcome:
+        beside = f"  (stdlib: {standard.outcome})"
     print(f"{end.outcome:<8} {end.seconds:6.2f} s  {method} {test}{beside}")
     sys.stdout.flush()
 
