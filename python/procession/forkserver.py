@@ -115,6 +115,8 @@ class ForkServer:
 
     def _launch(self):
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        # Whatever default timeout the program has set for sockets.
+        ours.settimeout(None)
         mail = _procession.Queue()
         try:
             with theirs:
