@@ -34,6 +34,8 @@ __all__ = [
     "sendfds",
 ]
 
+dumps = ForkingPickler.dumps
+
 _table = {}
 _sizes = None
 
