@@ -6,24 +6,34 @@ PYTHON ?= python3
 # How the Python package's native half is built: `release`, or `dev-python` for the inner loop.
 PROFILE ?= dev-python
 VENV := .venv
+# Of the benches alone: an installed wheel, as users have it, and the peers.
+VENV_BENCH := .venv-bench
 export RUST_BACKTRACE ?= 0
 
-.PHONY: help demo test lint python fmt doc bench loom crash clean
+.PHONY: help demo test test-rust test-python lint python fmt doc bench bench-python loom crash clean
 help: ## list the commands
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 demo: ## word count and checksums of a real source tree, sequential and in processes, with a progress bar
 	$(CARGO) run --quiet --release -p procession-examples --bin checksums
 
-test: ## unit, integration and documentation tests, and the examples end to end
+test: test-rust test-python ## all tests, Rust and Python
+
+test-rust: ## unit, integration and documentation tests, and the examples end to end
 	$(CARGO) test -p procession --lib --tests -- --skip crash_
 	$(CARGO) test -p procession --doc
 	$(CARGO) test -p procession-examples
 
-lint: ## formatting, clippy and documentation, warnings are errors
+test-python: python ## the Python package's own tests (TESTS="tests/test_pool.py -k killed")
+	$(VENV)/bin/python -m pytest $(TESTS)
+
+lint: $(VENV)/ready ## formatting, clippy, ruff and documentation, warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy -p procession -p procession-examples --all-targets -- -D warnings
+	PYO3_PYTHON=$(abspath $(VENV)/bin/python) $(CARGO) clippy -p procession-python --lib -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc -p procession --no-deps --document-private-items
+	$(VENV)/bin/ruff check --quiet
+	$(VENV)/bin/ruff format --quiet --check
 
 python: $(VENV)/ready ## build the Python package into python/procession, for .venv (PROFILE=release to measure)
 	$(VENV)/bin/maturin develop --quiet --profile $(PROFILE)
@@ -35,14 +45,28 @@ $(VENV)/ready: pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --group dev
 	touch $@
 
-fmt: ## format the sources
+fmt: $(VENV)/ready ## format the sources
 	$(CARGO) fmt --all
+	$(VENV)/bin/ruff check --quiet --fix
+	$(VENV)/bin/ruff format --quiet
 
 doc: ## build the documentation: target/doc/procession/index.html
 	$(CARGO) doc -p procession --no-deps
 
 bench: ## ours beside ipc-channel, iceoryx2 and procspawn in one run (BENCH="--quick" for a minute's worth)
 	$(CARGO) run --release -p procession-benches -- $(BENCH)
+
+bench-python: $(VENV_BENCH)/ready ## ours beside multiprocessing, concurrent.futures and 8 peers in one run (BENCH="--quick --only queue")
+	$(VENV_BENCH)/bin/python -m pip install --quiet .
+	$(VENV_BENCH)/bin/python -m benches.python $(BENCH)
+
+# Ray and Dask may have no wheel for this interpreter; the run then reports them as missing.
+$(VENV_BENCH)/ready: benches/python/requirements.txt benches/python/requirements-clusters.txt
+	$(PYTHON) -m venv $(VENV_BENCH)
+	$(VENV_BENCH)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(VENV_BENCH)/bin/python -m pip install --quiet -r benches/python/requirements.txt
+	$(VENV_BENCH)/bin/python -m pip install --quiet -r benches/python/requirements-clusters.txt || echo 'bench-python: goes on without Ray or Dask'
+	touch $@
 
 loom: ## explore the state machines with the model checker
 	RUSTFLAGS="--cfg procession_loom" $(CARGO) test -p procession --release --lib --target-dir target/loom loom_
