@@ -18,6 +18,8 @@ from multiprocessing.context import (
     set_spawning_popen,
 )
 
+from . import reduction
+
 __all__ = ()
 
 _ = (AuthenticationError, BufferTooShort, ProcessError, TimeoutError)
