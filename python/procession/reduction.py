@@ -35,6 +35,8 @@ __all__ = [
     "sendfds",
 ]
 
+dumps = ForkingPickler.dumps
+
 _table = {}
 _sizes = None
 
