@@ -18,9 +18,11 @@ from multiprocessing.context import (
     set_spawning_popen,
 )
 
+from . import reduction
+
 __all__ = ()
 
-_ = (AuthenticationError, BufferTooShort, ProcessError, TimeoutError)
+_ = (reduction, AuthenticationError, BufferTooShort, ProcessError, TimeoutError)
 _ = (assert_spawning, get_spawning_popen, set_spawning_popen)
 
 

@@ -15,7 +15,6 @@ from multiprocessing.reduction import (
     dump,
     recv_handle,
     recvfds,
-    register,
     send_handle,
     sendfds,
 )
@@ -36,6 +35,13 @@ __all__ = [
 
 _table = {}
 _sizes = None
+
+
+def register(type, reduce):
+    """Register how objects of a type are reduced, for all picklers of this kind."""
+    global _sizes
+    ForkingPickler.register(type, reduce)
+    _sizes = None
 
 
 def dispatch_table():

@@ -10,6 +10,7 @@ mod message;
 mod pickle;
 mod process;
 mod queue;
+mod shared_memory;
 mod wait;
 
 use pyo3::prelude::*;
@@ -20,5 +21,6 @@ fn _procession(module: &Bound<'_, PyModule>) -> PyResult<()> {
     pickle::register(module)?;
     buffer::register(module)?;
     process::register(module)?;
-    queue::register(module)
+    queue::register(module)?;
+    shared_memory::register(module)
 }

@@ -1,11 +1,10 @@
 //! The queue of the engine under `procession.queues`.
 
 use crate::error::Raise;
-use crate::message::{Message, Object, Parcel, reduce, wrong_parcel};
+use crate::message::{Message, Object, Parcel, handle_of, name_of, reduce, wrong_parcel};
 use crate::pickle::{decode, encode};
 use crate::wait::{deadline_after, wait};
-use procession::{GetError, Handle, PutError, Queue};
-use pyo3::exceptions::PyValueError;
+use procession::{GetError, PutError, Queue};
 use pyo3::prelude::*;
 use pyo3::types::PyTuple;
 
@@ -24,7 +23,6 @@ impl PyQueue {
         let _ = ctx;
         let queue = match Parcel::of(maxsize) {
             Some(Object::Queue(queue)) => queue,
-            #[expect(unreachable_patterns, reason = "there will be more kinds")]
             Some(_) => return Err(wrong_parcel()),
             None => {
                 let maxsize: i64 = maxsize.map_or(Ok(0), |maxsize| maxsize.extract())?;
@@ -84,17 +82,13 @@ impl PyQueue {
     /// The name by which `by_name` finds this queue, in any process of the family, while somebody holds it.
     #[getter]
     fn name(&self) -> String {
-        let bytes = self.queue.handle().to_bytes();
-        format!("{:032x}", u128::from_be_bytes(bytes))
+        name_of(self.queue.handle())
     }
 
     /// Open a queue by its name.
     #[staticmethod]
     fn by_name(name: &str) -> PyResult<Self> {
-        let bytes = u128::from_str_radix(name, 16)
-            .map_err(|_| PyValueError::new_err(format!("`{name}` is no name of a queue")))?;
-        let handle = Handle::from_bytes(bytes.to_be_bytes());
-        let queue = Queue::open(handle).map_err(Raise::raise)?;
+        let queue = Queue::open(handle_of(name)?).map_err(Raise::raise)?;
         Ok(Self { queue })
     }
 
