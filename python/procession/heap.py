@@ -14,6 +14,9 @@ __all__ = ["Arena", "BufferWrapper", "Heap"]
 class BufferWrapper(_procession.SharedMemory):
     """A block of shared memory, which can be sent to any process of the family. Freed with its last view, wherever that is."""
 
+    # What those find who look for the allocator of `multiprocessing`. Nothing is in it.
+    _heap = Heap()
+
     def __new__(cls, size):
         if isinstance(size, int):
             if size < 0:

@@ -9,6 +9,7 @@ Memory that is made *without* a name of its own does not depend on /dev/shm: whe
 processes of the family only, as long as its creator runs.
 """
 
+import _posixshmem
 import contextlib
 import errno
 import functools
@@ -19,8 +20,6 @@ import struct
 import sys
 from multiprocessing import shared_memory as _stdlib
 from multiprocessing.shared_memory import _O_CREX, _SHM_NAME_PREFIX, _USE_POSIX, _make_filename
-
-import _posixshmem
 
 from . import _procession, resource_tracker, util
 
@@ -246,25 +245,33 @@ class ShareableList(_stdlib.ShareableList):
 
     def _create(self, items, name):
         stored = [item.encode() if isinstance(item, str) else item for item in items]
-        formats = [self._format_of(item) for item in stored]
+        formats = [self._format_of(*both) for both in zip(items, stored, strict=True)]
         offsets = [0]
         for form in formats:
             offsets.append(offsets[-1] + struct.calcsize(form))
         self._list_len = len(items)
         self._allocated_offsets = offsets
         layout = "".join(
-            ("q", self._format_size_metainfo, *formats, self._format_packing_metainfo, self._format_back_transform_codes)
+            (
+                "q",
+                self._format_size_metainfo,
+                *formats,
+                self._format_packing_metainfo,
+                self._format_back_transform_codes,
+            )
         )
         codes = (self._extract_recreation_code(item) for item in items)
         names = (form.encode() for form in formats)
         self.shm = SharedMemory(name, create=True, size=struct.calcsize(layout))
         struct.pack_into(layout, self.shm.buf, 0, len(items), *offsets, *stored, *names, *codes)
 
-    def _format_of(self, stored):
-        form = self._types_mapping[type(stored)]
+    def _format_of(self, item, stored):
+        form = self._types_mapping[type(item)]
         if not isinstance(stored, bytes):
             return form
-        return form % (self._alignment * (len(stored) // self._alignment + 1))
+        # As many bytes as the standard library takes, but room for all that a string is encoded to.
+        step = self._alignment
+        return form % max(len(item) // step * step + step, -(-len(stored) // step) * step)
 
     def __reduce__(self):
         return functools.partial(self.__class__, name=self.shm.name), ()
