@@ -16,7 +16,6 @@ from multiprocessing.reduction import (
     dump,
     recv_handle,
     recvfds,
-    register,
     send_handle,
     sendfds,
 )
@@ -39,6 +38,13 @@ dumps = ForkingPickler.dumps
 
 _table = {}
 _sizes = None
+
+
+def register(type, reduce):
+    """Register how objects of a type are reduced, for all picklers of this kind."""
+    global _sizes
+    ForkingPickler.register(type, reduce)
+    _sizes = None
 
 
 def dispatch_table():

@@ -15,6 +15,7 @@ mod pickle;
 mod process;
 mod queue;
 mod simple_queue;
+mod shared_memory;
 mod wait;
 
 use pyo3::prelude::*;
@@ -28,5 +29,6 @@ fn _procession(module: &Bound<'_, PyModule>) -> PyResult<()> {
     queue::register(module)?;
     joinable_queue::register(module)?;
     simple_queue::register(module)?;
-    connection::register(module)
+    connection::register(module)?;
+    shared_memory::register(module)
 }

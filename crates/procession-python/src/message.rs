@@ -5,7 +5,7 @@
 //! the pickle; while it is unpickled they are found by that number. Pickled by anybody else, they leave their bare name: that works as long as somebody holds them.
 
 use crate::error::Raise;
-use procession::{Buffer, Connection, Handle, Letter, Packed, Queue};
+use procession::{Buffer, Connection, Handle, Letter, Packed, Queue, SharedMemory};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple, PyType};
@@ -55,6 +55,7 @@ macro_rules! objects {
 objects! {
     Queue(Queue<Letter, Packed>) = "queue",
     Connection(Connection<Letter, Letter, Packed>) = "connection",
+    SharedMemory(SharedMemory) = "shared memory",
 }
 
 /// A shared object about to become a Python object: the argument of its class.
@@ -67,6 +68,18 @@ impl Parcel {
         let parcel = argument?.cast::<Self>().ok()?;
         Some(parcel.get().0.clone())
     }
+}
+
+/// A name as text, for those who cannot send a message: an argument of a program, a file.
+pub(crate) fn name_of(handle: Handle) -> String {
+    format!("{:032x}", u128::from_be_bytes(handle.to_bytes()))
+}
+
+/// What a text of [`name_of`] names.
+pub(crate) fn handle_of(name: &str) -> PyResult<Handle> {
+    let bytes = u128::from_str_radix(name, 16)
+        .map_err(|_| PyValueError::new_err(format!("`{name}` is no name of a shared object")))?;
+    Ok(Handle::from_bytes(bytes.to_be_bytes()))
 }
 
 /// For constructors that were given a parcel of another kind.
