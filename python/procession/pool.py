@@ -6,6 +6,7 @@ is replaced; nothing waits for ever. A result is unpickled by the thread that as
 Calls have options of their own: `pool.with_options(timeout=5, retries=2).map(f, items)`.
 """
 
+import builtins
 import collections
 import itertools
 import os
@@ -88,7 +89,7 @@ class WorkerDied(BrokenProcessPool):
         return self.args[0]
 
 
-class TaskTimeout(TimeoutError, __builtins__["TimeoutError"] if isinstance(__builtins__, dict) else __builtins__.TimeoutError):
+class TaskTimeout(TimeoutError, builtins.TimeoutError):
     """The call ran longer than its `timeout=`; its worker was replaced.
 
     Attributes:
@@ -351,12 +352,10 @@ def _tell(task, callback, error_callback):
 
 
 class IMapIterator(_procession.Stream):
-    """The results of a map as they come, in the order of the items."""
+    """The results of a map as they come, in the order of the items.
 
-    next = _procession.Stream.next
-
-    def __del__(self):
-        self.give_up()
+    Dropped before any result was asked for, the map goes on to its end; after that, what no worker has begun is forgotten.
+    """
 
 
 class IMapUnorderedIterator(IMapIterator):
@@ -364,8 +363,8 @@ class IMapUnorderedIterator(IMapIterator):
 
 
 # What can be read at any time without waiting for anything: no code of the user's runs.
-_PROMPT = (list, tuple, range, str, bytes, bytearray, dict, set, frozenset, array_types := type({}.keys()))
-_PROMPT = (*_PROMPT, type({}.values()), type({}.items()), collections.deque)
+_PROMPT = {list, tuple, range, str, bytes, bytearray, dict, set, frozenset, collections.deque}
+_PROMPT |= {type({}.keys()), type({}.values()), type({}.items())}
 
 
 def _chunks(items, size):
@@ -374,19 +373,20 @@ def _chunks(items, size):
         yield chunk
 
 
-def _push_all(stream, items):
-    """Read an iterator to its end into a stream, as fast as there is room; the body of a thread."""
+def _push_all(feeder, items):
+    """Read an iterator to its end, as fast as there is room; the body of a thread."""
     error = None
     try:
         items = iter(items)
-        while room := stream.wait_for_room():
-            batch = list(itertools.islice(items, room if room < 64 else 64))
+        while feeder.wait_for_room():
+            # One by one: the next may be long in coming.
+            batch = list(itertools.islice(items, 1))
             if not batch:
                 break
-            stream.push(batch)
+            feeder.push(batch)
     except BaseException as exc:
         error = exc
-    stream.finish(error)
+    feeder.finish(error)
 
 
 def _check_chunksize(chunksize):
@@ -426,7 +426,7 @@ class _Calls:
 
     def map(self, func, iterable, chunksize=None):
         """Call `func` with each item and return the results in a list."""
-        return self._map_async(func, iterable, chunksize, "item").get()
+        return self._map(func, iterable, chunksize, "item")
 
     def map_async(self, func, iterable, chunksize=None, callback=None, error_callback=None):
         """Have `func` called with each item; return a `MapResult`."""
@@ -434,13 +434,24 @@ class _Calls:
 
     def starmap(self, func, iterable, chunksize=None):
         """Call `func(*item)` for each item and return the results in a list."""
-        return self._map_async(func, iterable, chunksize, "star").get()
+        return self._map(func, iterable, chunksize, "star")
 
     def starmap_async(self, func, iterable, chunksize=None, callback=None, error_callback=None):
         """Have `func(*item)` called for each item; return a `MapResult`."""
         return self._map_async(func, iterable, chunksize, "star", callback, error_callback)
 
+    def _map(self, func, iterable, chunksize, kind):
+        iterable, kind = self._cut(iterable, chunksize, kind)
+        return _procession.Stream(self._crew, kind, func, iterable, True, None, self._options).collect()
+
     def _map_async(self, func, iterable, chunksize, kind, callback=None, error_callback=None):
+        iterable, kind = self._cut(iterable, chunksize, kind)
+        task = MapResult(self._crew, kind, func, iterable, self._options)
+        _tell(task, callback, error_callback)
+        return task
+
+    def _cut(self, iterable, chunksize, kind):
+        """Return the items, or chunks of them, and how those are to be taken."""
         self._check_running()
         if not hasattr(iterable, "__len__"):
             iterable = list(iterable)
@@ -448,10 +459,8 @@ class _Calls:
             chunksize, extra = divmod(len(iterable), self._processes * 4)
             chunksize += bool(extra)
         if chunksize > 1:
-            iterable, kind = _chunks(iterable, chunksize), kind + "s"
-        task = MapResult(self._crew, kind, func, iterable, self._options)
-        _tell(task, callback, error_callback)
-        return task
+            return _chunks(iterable, chunksize), kind + "s"
+        return iterable, kind
 
     def imap(self, func, iterable, chunksize=1, buffersize=None):
         """Return an iterator over the results of `func` for each item, in order, as they come.
@@ -480,8 +489,9 @@ class _Calls:
         if prompt:
             stream.start()
         else:
-            feeder = threading.Thread(target=_push_all, args=(stream, items), name="pool-feeder", daemon=True)
-            feeder.start()
+            thread = threading.Thread(target=_push_all, args=(stream.feeder(), items), name="pool-feeder", daemon=True)
+            thread.start()
+            self._feeders.add(thread)
         self._streams.add(stream)
         return stream
 
@@ -520,6 +530,7 @@ class Pool(_Calls):
         self._state = INIT
         self._ctx = context or get_context()
         self._streams = weakref.WeakSet()
+        self._feeders = weakref.WeakSet()
         if processes is None:
             processes = _procession.cpu_count()
         if processes < 1:
@@ -561,12 +572,18 @@ class Pool(_Calls):
     def _repopulate_pool(self):
         """Do nothing: workers are replaced as soon as they end."""
 
+    def _has_unread(self):
+        """Say whether there are maps whose items were not all read. Those go on after `close`, and `join` reads them."""
+        return any(stream.is_open() for stream in self._streams) or any(
+            feeder.is_alive() for feeder in self._feeders
+        )
+
     def close(self):
         """Take no more calls; what was submitted will be done."""
         util.debug("closing pool")
         if self._state == RUN:
             self._state = CLOSE
-            if not any(stream.is_open() for stream in self._streams):
+            if not self._has_unread():
                 self._crew.close()
 
     def terminate(self):
@@ -585,7 +602,8 @@ class Pool(_Calls):
         if self._state == CLOSE:
             for stream in list(self._streams):
                 stream.read_all()
-                stream.wait_all_pushed()
+            for feeder in list(self._feeders):
+                feeder.join()
         self._crew.join()
 
     def __enter__(self):

@@ -1,7 +1,7 @@
 //! Results of a map as they come.
 //!
 //! The items come from an iterator that the taker of results reads himself, as far as there is room ([`PyStream::next`]), or, where reading it may block or run for long, from a thread of
-//! its own that pushes them ([`PyStream::push`]). Nothing waits while it holds a lock.
+//! its own that pushes them ([`PyFeeder::push`]). Nothing waits while it holds a lock.
 
 use super::call::{Call, Kind, Reply};
 use super::crew::{Options, PyCrew, left, task_options};
@@ -12,17 +12,21 @@ use super::worker::answer;
 use crate::wait::{Deadline, deadline_after, wait};
 use procession::{Feed, FeedWaiter};
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::import_exception;
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use pyo3::types::{PyIterator, PyList};
 use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
+
+import_exception!(multiprocessing, TimeoutError);
 
 /// Longest wait for a push before signals are looked after.
 const SLICE: Duration = Duration::from_millis(20);
 
-/// A lazy map of a crew.
+/// A lazy map of a crew. If it goes before anybody asked for a result, all items are dealt with all the same; after that, what no worker has begun is forgotten.
 #[pyclass(
     frozen,
     subclass,
@@ -31,6 +35,18 @@ const SLICE: Duration = Duration::from_millis(20);
     name = "Stream"
 )]
 pub(crate) struct PyStream {
+    core: Arc<Core>,
+    asked: AtomicBool,
+}
+
+/// Pushes the items of a stream, which may go before.
+#[pyclass(frozen, module = "procession._procession", name = "Feeder")]
+pub(crate) struct PyFeeder {
+    core: Arc<Core>,
+}
+
+/// What the stream and its feeder share.
+struct Core {
     crew: Py<PyCrew>,
     kind: Kind,
     manner: Manner,
@@ -79,7 +95,7 @@ enum Look {
     End,
 }
 
-impl PyStream {
+impl Core {
     fn state(&self, py: Python<'_>) -> MutexGuard<'_, State> {
         self.state
             .lock_py_attached(py)
@@ -207,6 +223,49 @@ fn lost() -> PyErr {
     PyRuntimeError::new_err("the results of this map are gone")
 }
 
+impl Core {
+    /// Reads as much of the input as there is room for, without waiting.
+    fn start(&self, py: Python<'_>) -> PyResult<()> {
+        self.fill(py)?;
+        if let Some(feed) = &self.state(py).feed {
+            feed.entrust();
+        }
+        Ok(())
+    }
+
+    /// Reads all of the input now, or has it pushed, without regard to whoever takes results.
+    fn read_all(&self, py: Python<'_>) -> PyResult<()> {
+        if let Some(feed) = &mut self.state(py).feed {
+            feed.set_look_ahead(usize::MAX);
+        }
+        self.changed.notify_all();
+        self.start(py)
+    }
+
+    /// Takes no more items, and forgets what no worker has begun.
+    fn give_up(&self, py: Python<'_>) {
+        let mut state = self.state(py);
+        state.open = false;
+        let feed = state.feed.take();
+        drop(state);
+        self.changed.notify_all();
+        py.detach(|| drop(feed));
+    }
+
+    /// Nobody will take the results.
+    fn let_run(&self, py: Python<'_>) {
+        // What cannot be read or submitted now is nobody's concern.
+        let _ = self.read_all(py);
+        let mut state = self.state(py);
+        if !state.open
+            && let Some(feed) = state.feed.take()
+        {
+            let shipped = Arc::clone(&self.shipped);
+            feed.let_run(move || drop(shipped));
+        }
+    }
+}
+
 #[pymethods]
 impl PyStream {
     /// Begin a map.
@@ -215,7 +274,7 @@ impl PyStream {
     ///     crew: Whose.
     ///     kind: How items are to be taken.
     ///     function: What is called.
-    ///     items: An iterator that can be read at any time, by whoever takes results; `None`: items will be pushed.
+    ///     items: An iterator that can be read at any time, by whoever takes results; `None`: items will be pushed by a feeder.
     ///     ordered: Whether results come in the order of the items.
     ///     look_ahead: How many items may be ahead of the taker; `None`: as many as is sensible.
     ///     options: Time limit, retries, priority, name.
@@ -239,7 +298,7 @@ impl PyStream {
             feed.set_look_ahead(look_ahead);
         }
         let input = items.map(|items| items.try_iter()).transpose()?;
-        Ok(Self {
+        let core = Core {
             crew: crew.clone().unbind(),
             kind,
             manner: of.manner,
@@ -254,22 +313,26 @@ impl PyStream {
                 end: None,
             }),
             changed: Condvar::new(),
+        };
+        Ok(Self {
+            core: Arc::new(core),
+            asked: AtomicBool::new(false),
         })
     }
 
     /// Return the next result; `StopIteration` at the end, `TimeoutError` of `multiprocessing` if it does not come in time.
     #[pyo3(signature = (timeout = None))]
     fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
-        pyo3::import_exception!(multiprocessing, TimeoutError);
+        self.asked.store(true, Ordering::Relaxed);
         let deadline = deadline_after(timeout)?;
         loop {
-            let for_push = match self.look(py)? {
+            let for_push = match self.core.look(py)? {
                 Look::Found(result) => return result,
                 Look::End => return Err(PyStopIteration::new_err(())),
                 Look::Wait => false,
                 Look::WaitForPush => true,
             };
-            if !self.wait(py, deadline, for_push)? {
+            if !self.core.wait(py, deadline, for_push)? {
                 return Err(TimeoutError::new_err(()));
             }
         }
@@ -285,15 +348,16 @@ impl PyStream {
 
     /// Return all results that are left, in a list; at the first exception, wait for the others all the same, and raise it.
     fn collect<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        self.asked.store(true, Ordering::Relaxed);
         let results = PyList::empty(py);
         let mut first = None;
         loop {
-            match self.look(py)? {
+            match self.core.look(py)? {
                 Look::Found(Ok(result)) => results.append(result)?,
                 Look::Found(Err(error)) => first = first.or(Some(error)),
                 Look::End => break,
-                Look::Wait => drop(self.wait(py, None, false)?),
-                Look::WaitForPush => drop(self.wait(py, None, true)?),
+                Look::Wait => drop(self.core.wait(py, None, false)?),
+                Look::WaitForPush => drop(self.core.wait(py, None, true)?),
             }
         }
         first.map_or(Ok(results), Err)
@@ -301,26 +365,54 @@ impl PyStream {
 
     /// Read as much of the input as there is room for, without waiting.
     fn start(&self, py: Python<'_>) -> PyResult<()> {
-        self.fill(py)?;
-        if let Some(feed) = &self.state(py).feed {
-            feed.entrust();
-        }
-        Ok(())
+        self.core.start(py)
     }
 
     /// Read all of the input now, and do not wait for whoever takes results.
     fn read_all(&self, py: Python<'_>) -> PyResult<()> {
-        if let Some(feed) = &mut self.state(py).feed {
-            feed.set_look_ahead(usize::MAX);
-        }
-        self.changed.notify_all();
-        self.start(py)
+        self.core.read_all(py)
     }
 
+    /// Whether there may be more items than were submitted.
+    fn is_open(&self, py: Python<'_>) -> bool {
+        let input = self.core.input.lock_py_attached(py);
+        let unread = input.unwrap_or_else(PoisonError::into_inner).is_some();
+        unread || self.core.state(py).open
+    }
+
+    /// Return what pushes the items.
+    fn feeder(&self) -> PyFeeder {
+        PyFeeder {
+            core: Arc::clone(&self.core),
+        }
+    }
+
+    /// Take no more items, and forget what no worker has begun.
+    fn give_up(&self, py: Python<'_>) {
+        self.core.give_up(py);
+    }
+}
+
+impl Drop for PyStream {
+    fn drop(&mut self) {
+        // Without an interpreter there is nothing to be read or run any more.
+        Python::try_attach(|py| {
+            if *self.asked.get_mut() {
+                self.core.give_up(py);
+            } else {
+                self.core.let_run(py);
+            }
+        });
+    }
+}
+
+#[pymethods]
+impl PyFeeder {
     /// Wait until there is room, and return for how many items; 0: nobody wants any.
     fn wait_for_room(&self, py: Python<'_>) -> PyResult<usize> {
+        let core = &self.core;
         let found = wait(py, None, |_| {
-            let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let state = core.state.lock().unwrap_or_else(PoisonError::into_inner);
             if state.feed.is_none() || !state.open {
                 return Some(0);
             }
@@ -328,7 +420,7 @@ impl PyStream {
             if room > 0 {
                 return Some(room);
             }
-            drop(self.changed.wait_timeout(state, SLICE));
+            drop(core.changed.wait_timeout(state, SLICE));
             None
         })?;
         Ok(found.unwrap_or(0))
@@ -336,8 +428,8 @@ impl PyStream {
 
     /// Submit items.
     fn push(&self, py: Python<'_>, items: &Bound<'_, PyList>) -> PyResult<()> {
-        self.submit(py, items.try_iter()?, items.len())?;
-        if let Some(feed) = &self.state(py).feed {
+        self.core.submit(py, items.try_iter()?, items.len())?;
+        if let Some(feed) = &self.core.state(py).feed {
             feed.entrust();
         }
         Ok(())
@@ -346,36 +438,12 @@ impl PyStream {
     /// Say that nothing more will be pushed, and why not.
     #[pyo3(signature = (error = None))]
     fn finish(&self, py: Python<'_>, error: Option<Bound<'_, PyAny>>) {
-        let mut state = self.state(py);
+        let mut state = self.core.state(py);
         state.open = false;
         if let Some(error) = error {
             state.end = Some(PyErr::from_value(error));
         }
         drop(state);
-        self.changed.notify_all();
-    }
-
-    /// Whether there may be more items than were submitted.
-    fn is_open(&self, py: Python<'_>) -> bool {
-        let input = self.input.lock_py_attached(py);
-        input.unwrap_or_else(PoisonError::into_inner).is_some() || self.state(py).open
-    }
-
-    /// Let everything run although nobody will take the results.
-    fn let_run(&self, py: Python<'_>) {
-        let mut state = self.state(py);
-        if let Some(feed) = state.feed.take() {
-            feed.let_run();
-        }
-    }
-
-    /// Take no more items, and forget what no worker has begun.
-    fn give_up(&self, py: Python<'_>) {
-        let mut state = self.state(py);
-        state.open = false;
-        let feed = state.feed.take();
-        drop(state);
-        self.changed.notify_all();
-        py.detach(|| drop(feed));
+        self.core.changed.notify_all();
     }
 }

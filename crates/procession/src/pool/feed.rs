@@ -80,6 +80,16 @@ impl Arrivals {
         true
     }
 
+    /// Has `callback` called once so many have arrived; at once if they have.
+    pub(super) fn tell_when(&self, expected: usize, callback: Callback) {
+        let mut content = self.content();
+        content.expected = Some(expected);
+        content.callbacks.push(callback);
+        let callbacks = content.told_now();
+        drop(content);
+        callbacks.into_iter().for_each(|callback| callback());
+    }
+
     /// Takes what is ready.
     pub(super) fn take(&self, into: &mut VecDeque<Option<Outcome>>) {
         let mut content = self.content();
@@ -339,9 +349,11 @@ where
         self.crew.entrust();
     }
 
-    /// Lets what was pushed run although nobody wants the results any more: dropping the feed would forget what no worker has begun.
-    pub fn let_run(mut self) {
+    /// Lets what was pushed run although nobody wants the results any more: dropping the feed would forget what no worker has begun. `then` is called when all is done, in whatever thread
+    /// brings the last result.
+    pub fn let_run(mut self, then: impl FnOnce() + Send + 'static) {
         self.received = self.submitted;
+        self.arrivals.tell_when(self.submitted, Box::new(then));
         self.entrust();
     }
 }

@@ -394,7 +394,6 @@ impl<R: Portable> MapFuture<R> {
             crew.submit_all(function, some, options, &sink, total)?;
             total += count;
         }
-        arrivals.content().expected = Some(total);
         crew.entrust();
         Ok(Self {
             crew: crew.clone(),
@@ -421,11 +420,7 @@ impl<R> MapFuture<R> {
 
     /// Calls `callback` once all items have their outcome; at once if they have. It runs in whatever thread brings the last one, and must not wait for long.
     pub fn on_done(&self, callback: impl FnOnce() + Send + 'static) {
-        let mut content = self.arrivals.content();
-        content.callbacks.push(Box::new(callback));
-        let callbacks = content.told_now();
-        drop(content);
-        callbacks.into_iter().for_each(|callback| callback());
+        self.arrivals.tell_when(self.total, Box::new(callback));
         self.crew.entrust();
     }
 
