@@ -50,6 +50,7 @@ struct Core {
     crew: Py<PyCrew>,
     kind: Kind,
     manner: Manner,
+    function: Py<PyAny>,
     shipped: Arc<Shipped>,
     waiter: FeedWaiter,
     /// Read by whoever takes results; `None` at its end, and if items are pushed.
@@ -135,7 +136,7 @@ impl Core {
         }
         drop(state);
         self.changed.notify_all();
-        let settled = settle(py, self.manner, outcome);
+        let settled = settle(py, self.manner, &self.function, outcome);
         match settled {
             Err(error) => Some(Err(PyErr::from_value(error.into_bound(py)))),
             Ok(result) if !self.kind.is_chunk() => Some(Ok(result)),
@@ -302,6 +303,7 @@ impl PyStream {
             crew: crew.clone().unbind(),
             kind,
             manner: of.manner,
+            function: function.clone().unbind(),
             shipped: of.functions.many(function)?,
             waiter: feed.waiter(),
             input: Mutex::new(input.map(Bound::unbind)),
