@@ -205,7 +205,7 @@ def test_an_iterable_that_raises_is_an_error_after_its_items(pool):
         pool.map(square, broken_items())
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
 def test_a_dead_worker_costs_its_call_alone(pool, number):
     with pytest.raises(WorkerDied) as died:
         pool.apply(die, (3, number))
