@@ -21,7 +21,7 @@ from . import reduction
 __all__ = ()
 
 _ = (AuthenticationError, BufferTooShort, ProcessError, TimeoutError)
-_ = (assert_spawning, get_spawning_popen, set_spawning_popen)
+_ = (reduction, assert_spawning, get_spawning_popen, set_spawning_popen)
 
 
 class BaseContext(_stdlib.BaseContext):
@@ -167,8 +167,8 @@ class BaseContext(_stdlib.BaseContext):
         return globals().get("reduction")
 
     @reducer.setter
-    def reducer(self, reduction):
-        globals()["reduction"] = reduction
+    def reducer(self, module):
+        globals()["reduction"] = module
 
 
 class BaseProcess(_process.BaseProcess):
