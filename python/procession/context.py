@@ -16,12 +16,12 @@ from multiprocessing.context import (
     set_spawning_popen,
 )
 
-from . import reduction
+from . import process, reduction
 
 __all__ = ()
 
-_ = (AuthenticationError, BufferTooShort, ProcessError, TimeoutError)
-_ = (reduction, assert_spawning, get_spawning_popen, set_spawning_popen)
+_ = (process, reduction, AuthenticationError, BufferTooShort, ProcessError, TimeoutError)
+_ = (assert_spawning, get_spawning_popen, set_spawning_popen)
 
 
 class BaseContext(_stdlib.BaseContext):

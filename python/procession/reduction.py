@@ -16,7 +16,6 @@ from multiprocessing.reduction import (
     dump,
     recv_handle,
     recvfds,
-    register,
     send_handle,
     sendfds,
 )
@@ -35,8 +34,17 @@ __all__ = [
     "sendfds",
 ]
 
+dumps = ForkingPickler.dumps
+
 _table = {}
 _sizes = None
+
+
+def register(type, reduce):
+    """Register how objects of a type are reduced, for all picklers of this kind."""
+    global _sizes
+    ForkingPickler.register(type, reduce)
+    _sizes = None
 
 
 def dispatch_table():

@@ -5,7 +5,7 @@
 //! the pickle; while it is unpickled they are found by that number. Pickled by anybody else, they leave their bare name: that works as long as somebody holds them.
 
 use crate::error::Raise;
-use procession::{Buffer, Handle, Queue};
+use procession::{Buffer, Connection, Handle, Letter, Packed, Queue, SharedMemory};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple, PyType};
@@ -53,7 +53,9 @@ macro_rules! objects {
 }
 
 objects! {
-    Queue(Queue<Message>) = "queue",
+    Queue(Queue<Letter, Packed>) = "queue",
+    Connection(Connection<Letter, Letter, Packed>) = "connection",
+    SharedMemory(SharedMemory) = "shared memory",
 }
 
 /// A shared object about to become a Python object: the argument of its class.
@@ -66,6 +68,18 @@ impl Parcel {
         let parcel = argument?.cast::<Self>().ok()?;
         Some(parcel.get().0.clone())
     }
+}
+
+/// A name as text, for those who cannot send a message: an argument of a program, a file.
+pub(crate) fn name_of(handle: Handle) -> String {
+    format!("{:032x}", u128::from_be_bytes(handle.to_bytes()))
+}
+
+/// What a text of [`name_of`] names.
+pub(crate) fn handle_of(name: &str) -> PyResult<Handle> {
+    let bytes = u128::from_str_radix(name, 16)
+        .map_err(|_| PyValueError::new_err(format!("`{name}` is no name of a shared object")))?;
+    Ok(Handle::from_bytes(bytes.to_be_bytes()))
 }
 
 /// For constructors that were given a parcel of another kind.
@@ -144,7 +158,8 @@ fn open<'py>(
     make(class, Object::open(kind, Handle::from_bytes(name))?)
 }
 
-fn make<'py>(class: &Bound<'py, PyType>, object: Object) -> PyResult<Bound<'py, PyAny>> {
+/// The Python object of a class for a shared object.
+pub(crate) fn make<'py>(class: &Bound<'py, PyType>, object: Object) -> PyResult<Bound<'py, PyAny>> {
     class.call_method1("__new__", (class, Parcel(object)))
 }
 
