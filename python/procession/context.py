@@ -167,8 +167,8 @@ class BaseContext(_stdlib.BaseContext):
         return globals().get("reduction")
 
     @reducer.setter
-    def reducer(self, reduction):
-        globals()["reduction"] = reduction
+    def reducer(self, module):
+        globals()["reduction"] = module
 
 
 class BaseProcess(_process.BaseProcess):
