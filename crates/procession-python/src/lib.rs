@@ -4,12 +4,18 @@
 //! 2. `wait`: the one door to everything that blocks: lets other threads run, waits, looks after signals. `error`: the one table from engine errors to Python exceptions.
 //! 3. A file for each concept, named as in the engine. Classes are frozen and keep no state of their own beyond the engine's handle.
 
+mod barrier;
 mod buffer;
+mod condition;
 mod error;
+mod event;
+mod lock;
 mod message;
 mod pickle;
 mod process;
 mod queue;
+mod rlock;
+mod semaphore;
 mod wait;
 
 use pyo3::prelude::*;
@@ -20,5 +26,11 @@ fn _procession(module: &Bound<'_, PyModule>) -> PyResult<()> {
     pickle::register(module)?;
     buffer::register(module)?;
     process::register(module)?;
-    queue::register(module)
+    queue::register(module)?;
+    lock::register(module)?;
+    rlock::register(module)?;
+    semaphore::register(module)?;
+    condition::register(module)?;
+    event::register(module)?;
+    barrier::register(module)
 }

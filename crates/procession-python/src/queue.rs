@@ -24,7 +24,6 @@ impl PyQueue {
         let _ = ctx;
         let queue = match Parcel::of(maxsize) {
             Some(Object::Queue(queue)) => queue,
-            #[expect(unreachable_patterns, reason = "there will be more kinds")]
             Some(_) => return Err(wrong_parcel()),
             None => {
                 let maxsize: i64 = maxsize.map_or(Ok(0), |maxsize| maxsize.extract())?;
