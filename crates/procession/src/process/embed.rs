@@ -9,9 +9,13 @@
 //! ```
 //!
 //! A child that is forked needs nothing: the engine notices the fork.
+//!
+//! Waits that such a runtime must interrupt for its signals: [`interruptible`], [`ConditionWait`], [`BarrierArrival`].
+
+pub use crate::sync::{BarrierArrival, ConditionWait};
 
 use crate::family::{
-    Invitation, Owner, Role, attach, fork_with_hooks, join, leave, reap_dead, reserve_place,
+    Invitation, Owner, Role, attach, fork_with_hooks, join, leave, patrol, reap_dead, reserve_place,
 };
 use crate::heap::{Handle, Heap, HeapError, me};
 use crate::sys::fork::Fork;
@@ -150,4 +154,9 @@ pub fn interruptible<R>(wait: impl FnOnce() -> R) -> R {
 /// There is none, or none is free.
 pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     env::duplicate(fd)
+}
+
+/// Looks for the dead, unless somebody of the family did so a moment ago, and gives back what they held. For those who poll: waits do it by themselves.
+pub fn look_around() {
+    patrol();
 }
