@@ -6,6 +6,7 @@ defined) is sent by value, with cloudpickle.
 
 import copyreg
 import sys
+from multiprocessing import reduction as _stdlib
 from multiprocessing.reduction import (
     ACKNOWLEDGE,
     HAVE_SEND_HANDLE,
@@ -13,10 +14,8 @@ from multiprocessing.reduction import (
     DupFd,
     ForkingPickler,
     dump,
-    recv_handle,
     recvfds,
     register,
-    send_handle,
     sendfds,
 )
 
@@ -35,6 +34,29 @@ __all__ = [
 ]
 
 dumps = ForkingPickler.dumps
+
+
+class _NoHandle(RuntimeError, EOFError):
+    """The connection came to its end, or brought something else, where a handle was expected."""
+
+
+def send_handle(conn, handle, destination_pid):
+    """Send a file descriptor over a connection."""
+    if not hasattr(conn, "_send_fd"):
+        _stdlib.send_handle(conn, handle, destination_pid)
+        return
+    conn._send_fd(handle)
+
+
+def recv_handle(conn):
+    """Receive a file descriptor over a connection."""
+    if not hasattr(conn, "_recv_fd"):
+        return _stdlib.recv_handle(conn)
+    try:
+        return conn._recv_fd()
+    except EOFError:
+        raise _NoHandle("the other side ended without sending a handle") from None
+
 
 _table = {}
 _sizes = None
