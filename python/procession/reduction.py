@@ -33,7 +33,9 @@ __all__ = [
     "sendfds",
 ]
 
-dumps = ForkingPickler.dumps
+def dumps(obj):
+    """Pickle an object to bytes, as `ForkingPickler` does."""
+    return bytes(ForkingPickler.dumps(obj))
 
 
 class _NoHandle(RuntimeError, EOFError):
