@@ -160,3 +160,12 @@ pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
 pub fn look_around() {
     patrol();
 }
+
+/// From now on the descriptors of [`Readiness`](crate::Readiness) in this process, and in those forked from it, say that there *is* something, not that somebody should look: they
+/// never become readable by themselves. For runtimes whose programs take a readable descriptor at its word and then wait without a limit.
+///
+/// Instead of the descriptors a thread of the process looks for peers that were killed. It exists while there are descriptors. A descriptor still stays readable, until it is
+/// armed again, when another process has taken what there was.
+pub fn exact_readiness() {
+    crate::channel::make_exact();
+}
