@@ -6,6 +6,7 @@
 
 mod buffer;
 mod error;
+mod manager;
 mod message;
 mod pickle;
 mod process;
@@ -22,5 +23,6 @@ fn _procession(module: &Bound<'_, PyModule>) -> PyResult<()> {
     buffer::register(module)?;
     process::register(module)?;
     queue::register(module)?;
-    shared_memory::register(module)
+    shared_memory::register(module)?;
+    manager::register(module)
 }
