@@ -6,9 +6,11 @@ PYTHON ?= python3
 # How the Python package's native half is built: `release`, or `dev-python` for the inner loop.
 PROFILE ?= dev-python
 VENV := .venv
+# Of the benches alone: an installed wheel, as users have it, and the peers.
+VENV_BENCH := .venv-bench
 export RUST_BACKTRACE ?= 0
 
-.PHONY: help demo test test-rust test-python lint python fmt doc bench loom crash clean
+.PHONY: help demo test test-rust test-python lint python fmt doc bench bench-python loom crash clean
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
@@ -53,6 +55,18 @@ doc: ## build the documentation: target/doc/procession/index.html
 
 bench: ## ours beside ipc-channel, iceoryx2 and procspawn in one run (BENCH="--quick" for a minute's worth)
 	$(CARGO) run --release -p procession-benches -- $(BENCH)
+
+bench-python: $(VENV_BENCH)/ready ## ours beside multiprocessing, concurrent.futures and 8 peers in one run (BENCH="--quick --only queue")
+	$(VENV_BENCH)/bin/python -m pip install --quiet .
+	$(VENV_BENCH)/bin/python -m benches.python $(BENCH)
+
+# Ray and Dask may have no wheel for this interpreter; the run then reports them as missing.
+$(VENV_BENCH)/ready: benches/python/requirements.txt benches/python/requirements-clusters.txt
+	$(PYTHON) -m venv $(VENV_BENCH)
+	$(VENV_BENCH)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(VENV_BENCH)/bin/python -m pip install --quiet -r benches/python/requirements.txt
+	$(VENV_BENCH)/bin/python -m pip install --quiet -r benches/python/requirements-clusters.txt || echo 'bench-python: goes on without Ray or Dask'
+	touch $@
 
 loom: ## explore the state machines with the model checker
 	RUSTFLAGS="--cfg procession_loom" $(CARGO) test -p procession --release --lib --target-dir target/loom loom_

@@ -1,7 +1,7 @@
 //! The one table from engine errors to Python exceptions. Types and `errno` are those that CPython raises in the same place.
 
-use procession::{DecodeError, EncodeError, GetError, HeapError, PutError};
-use pyo3::exceptions::{PyMemoryError, PyOSError, PyValueError};
+use procession::{DecodeError, EncodeError, GetError, HeapError, PutError, RecvError, SendError};
+use pyo3::exceptions::{PyEOFError, PyMemoryError, PyOSError, PyValueError};
 use pyo3::import_exception;
 use pyo3::prelude::*;
 use std::io;
@@ -72,6 +72,32 @@ impl<T> Raise for PutError<T> {
             Self::Full(_) | Self::TimedOut(_) => Full::new_err(()),
             Self::Closed(_) => PyValueError::new_err(self.to_string()),
             Self::Encode(error, _) => error.raise(),
+        }
+    }
+}
+
+impl<T> Raise for SendError<T> {
+    fn raise(self) -> PyErr {
+        match self {
+            // `errno` makes it a `BrokenPipeError`.
+            Self::Broken(_) => PyOSError::new_err((BROKEN_PIPE, "Broken pipe")),
+            Self::ReadOnly(_) => PyOSError::new_err("connection is read-only"),
+            Self::Encode(error, _) => error.raise(),
+            Self::Full(_) | Self::TimedOut(_) => PyOSError::new_err(self.to_string()),
+        }
+    }
+}
+
+/// `errno` of a pipe that nobody reads from.
+const BROKEN_PIPE: i32 = 32;
+
+impl Raise for RecvError {
+    fn raise(self) -> PyErr {
+        match self {
+            Self::Eof => PyEOFError::new_err(()),
+            Self::WriteOnly => PyOSError::new_err("connection is write-only"),
+            Self::Decode(error) => error.raise(),
+            Self::Empty | Self::TimedOut => PyOSError::new_err(self.to_string()),
         }
     }
 }

@@ -1,17 +1,22 @@
 //! The Python package's native half, `procession._procession`: translation between Python objects and the engine, and nothing else.
 //!
-//! 1. `message`: what travels: a pickled object, its out-of-band buffers, the shared objects in it; `pickle`: objects to messages and back.
+//! 1. `message`: what travels: a pickled object, its out-of-band buffers, the shared objects in it; `pickle`: objects to messages and back; `letter`: the
+//!    form in which they go through queues and pipes.
 //! 2. `wait`: the one door to everything that blocks: lets other threads run, waits, looks after signals. `error`: the one table from engine errors to Python exceptions.
 //! 3. A file for each concept, named as in the engine. Classes are frozen and keep no state of their own beyond the engine's handle.
 
 mod buffer;
+mod connection;
 mod error;
+mod joinable_queue;
+mod letter;
 mod manager;
 mod message;
 mod pickle;
 mod process;
 mod queue;
 mod shared_memory;
+mod simple_queue;
 mod wait;
 
 use pyo3::prelude::*;
@@ -24,5 +29,8 @@ fn _procession(module: &Bound<'_, PyModule>) -> PyResult<()> {
     process::register(module)?;
     queue::register(module)?;
     shared_memory::register(module)?;
-    manager::register(module)
+    manager::register(module)?;
+    joinable_queue::register(module)?;
+    simple_queue::register(module)?;
+    connection::register(module)
 }

@@ -4,10 +4,10 @@
 //! child that knows nothing of it.
 
 use crate::error::Raise;
-use crate::message::{Message, handle_of, name_of};
-use crate::pickle::{decode, encode};
+use crate::letter::{letter_of, object_in};
+use crate::message::{handle_of, name_of};
 use crate::wait::wait;
-use procession::{Connection, GetError, Pipe, Queue, RecvError, SendError, embed};
+use procession::{Connection, GetError, Letter, Packed, Pipe, Queue, RecvError, SendError, embed};
 use pyo3::create_exception;
 use pyo3::exceptions::{PyEOFError, PyValueError};
 use pyo3::prelude::*;
@@ -21,6 +21,8 @@ const SLICE: Duration = Duration::from_millis(200);
 /// What the addresses of doors begin with.
 const SCHEME: &str = "procession:";
 
+type End = Connection<Letter, Letter, Packed>;
+
 create_exception!(
     procession._procession,
     LineEnded,
@@ -31,7 +33,7 @@ create_exception!(
 /// What a client hands in.
 #[derive(Debug, Serialize, Deserialize)]
 struct Knock {
-    line: Connection<Message>,
+    line: End,
     client: u32,
 }
 
@@ -83,7 +85,7 @@ impl Door {
 /// One end of a line.
 #[pyclass(frozen, module = "procession._procession")]
 struct Line {
-    connection: RwLock<Option<Connection<Message>>>,
+    connection: RwLock<Option<End>>,
     /// The process at the other end, as a participant.
     peer: u32,
     /// A call waits for its answer.
@@ -91,7 +93,7 @@ struct Line {
 }
 
 impl Line {
-    fn new(connection: Connection<Message>, peer: u32) -> Self {
+    fn new(connection: End, peer: u32) -> Self {
         Self {
             connection: RwLock::new(Some(connection)),
             peer,
@@ -99,7 +101,7 @@ impl Line {
         }
     }
 
-    fn connection(&self) -> PyResult<Connection<Message>> {
+    fn connection(&self) -> PyResult<End> {
         let connection = self
             .connection
             .read()
@@ -108,21 +110,21 @@ impl Line {
         connection.ok_or_else(|| LineEnded::new_err("the line was closed"))
     }
 
-    fn put(&self, connection: &Connection<Message>, message: Message) -> PyResult<()> {
-        let mut refused = match connection.try_send(message) {
+    fn put(&self, connection: &End, letter: Letter) -> PyResult<()> {
+        let mut refused = match connection.try_send(letter) {
             Ok(()) => return Ok(()),
-            Err(SendError::Full(message)) => Some(message),
+            Err(SendError::Full(letter)) => Some(letter),
             Err(error) => return Err(lost(error)),
         };
         let sent = Python::attach(|py| {
             wait(py, None, |until| {
-                let message = refused.take()?;
-                match connection.send_deadline(message, until.min(Instant::now() + SLICE)) {
+                let letter = refused.take()?;
+                match connection.send_deadline(letter, until.min(Instant::now() + SLICE)) {
                     Ok(()) => Some(Ok(())),
-                    Err(SendError::Full(message) | SendError::TimedOut(message))
+                    Err(SendError::Full(letter) | SendError::TimedOut(letter))
                         if embed::is_there(self.peer) =>
                     {
-                        refused = Some(message);
+                        refused = Some(letter);
                         None
                     }
                     Err(error) => Some(Err(lost(error))),
@@ -132,20 +134,20 @@ impl Line {
         sent.unwrap_or_else(|| Err(ended()))
     }
 
-    fn take(&self, py: Python<'_>, connection: &Connection<Message>) -> PyResult<Message> {
+    fn take(&self, py: Python<'_>, connection: &End) -> PyResult<Letter> {
         match connection.try_recv() {
-            Ok(message) => return Ok(message),
+            Ok(letter) => return Ok(letter),
             Err(RecvError::Empty) => {}
             Err(error) => return Err(unreceived(error)),
         }
-        let message = wait(py, None, |until| {
+        let letter = wait(py, None, |until| {
             let slice = until.min(Instant::now() + SLICE);
             match connection.recv_deadline(slice) {
                 Err(RecvError::Empty | RecvError::TimedOut) if embed::is_there(self.peer) => None,
                 other => Some(other),
             }
         })?;
-        message.unwrap_or(Err(RecvError::Eof)).map_err(unreceived)
+        letter.unwrap_or(Err(RecvError::Eof)).map_err(unreceived)
     }
 }
 
@@ -159,7 +161,7 @@ impl Line {
             return Err(ended());
         }
         let knocks: Queue<Knock> = Queue::open(handle_of(name)?).map_err(|_| ended())?;
-        let (ours, line) = Pipe::duplex().map_err(Raise::raise)?;
+        let (ours, line) = Pipe::with_codec().map_err(Raise::raise)?;
         let client = embed::participant().map_err(Raise::raise)?;
         let handed_in = knocks.put(Knock { line, client });
         handed_in.map_err(|_| ended())?;
@@ -177,27 +179,27 @@ impl Line {
     /// Send a request and wait for the answer. `None`: one is being waited for, somewhere below.
     fn call<'py>(&self, request: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = request.py();
-        let message = encode(request)?;
+        let letter = letter_of(request)?;
         let connection = self.connection()?;
         if self.calling.swap(true, Ordering::Acquire) {
             return Ok(None);
         }
         let answer = self
-            .put(&connection, message)
+            .put(&connection, letter)
             .and_then(|()| self.take(py, &connection));
         self.calling.store(false, Ordering::Release);
-        decode(py, answer?).map(Some)
+        object_in(py, &answer?).map(Some)
     }
 
     /// Send an object.
     fn send(&self, obj: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.put(&self.connection()?, encode(obj)?)
+        self.put(&self.connection()?, letter_of(obj)?)
     }
 
     /// Wait for an object.
     fn recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let message = self.take(py, &self.connection()?)?;
-        decode(py, message)
+        let letter = self.take(py, &self.connection()?)?;
+        object_in(py, &letter)
     }
 
     /// Give up this end.
@@ -228,10 +230,7 @@ impl Line {
 /// Name and server of a door.
 fn parse(address: &str) -> PyResult<(&str, u32)> {
     let invalid = || PyValueError::new_err(format!("`{address}` is no address of a manager"));
-    let mut parts = address
-        .strip_prefix(SCHEME)
-        .ok_or_else(invalid)?
-        .split(':');
+    let mut parts = address.strip_prefix(SCHEME).ok_or_else(invalid)?.split(':');
     let name = parts.next().ok_or_else(invalid)?;
     let server = parts.next().and_then(|server| server.parse().ok());
     Ok((name, server.ok_or_else(invalid)?))
@@ -241,7 +240,7 @@ fn ended() -> PyErr {
     LineEnded::new_err("the process at the other end of the line has ended")
 }
 
-fn lost(error: SendError<Message>) -> PyErr {
+fn lost(error: SendError<Letter>) -> PyErr {
     match error {
         SendError::Encode(error, _) => error.raise(),
         SendError::Full(_)

@@ -5,7 +5,7 @@
 //! the pickle; while it is unpickled they are found by that number. Pickled by anybody else, they leave their bare name: that works as long as somebody holds them.
 
 use crate::error::Raise;
-use procession::{Buffer, Handle, Queue, SharedMemory};
+use procession::{Buffer, Connection, Handle, Letter, Packed, Queue, SharedMemory};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple, PyType};
@@ -53,8 +53,9 @@ macro_rules! objects {
 }
 
 objects! {
-    Queue(Queue<Message>) = "queue",
     SharedMemory(SharedMemory) = "shared memory",
+    Queue(Queue<Letter, Packed>) = "queue",
+    Connection(Connection<Letter, Letter, Packed>) = "connection",
 }
 
 /// A shared object about to become a Python object: the argument of its class.
@@ -163,7 +164,8 @@ fn open<'py>(
     make(class, Object::open(kind, Handle::from_bytes(name))?)
 }
 
-fn make<'py>(class: &Bound<'py, PyType>, object: Object) -> PyResult<Bound<'py, PyAny>> {
+/// The Python object of a class for a shared object.
+pub(crate) fn make<'py>(class: &Bound<'py, PyType>, object: Object) -> PyResult<Bound<'py, PyAny>> {
     class.call_method1("__new__", (class, Parcel(object)))
 }
 

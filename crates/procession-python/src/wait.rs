@@ -28,6 +28,18 @@ pub(crate) fn deadline_after(timeout: Option<f64>) -> PyResult<Deadline> {
     Ok(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
 }
 
+/// A Python truth value: whatever object says whether to wait.
+#[derive(Clone, Copy)]
+pub(crate) struct Truth(pub(crate) bool);
+
+impl<'py> FromPyObject<'_, 'py> for Truth {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        object.is_truthy().map(Self)
+    }
+}
+
 /// Calls `attempt` with a deadline of its own, other Python threads running meanwhile, until it gives something or `deadline` has passed (`None`).
 ///
 /// `attempt` waits until it has something or until the time that it is given; a signal may end its sleep early.
