@@ -14,6 +14,7 @@ mod event;
 mod joinable_queue;
 mod letter;
 mod lock;
+mod manager;
 mod message;
 mod pickle;
 mod process;
@@ -38,6 +39,7 @@ fn _procession(module: &Bound<'_, PyModule>) -> PyResult<()> {
     connection::register(module)?;
     shared_memory::register(module)?;
     lock::register(module)?;
+    manager::register(module)?;
     rlock::register(module)?;
     semaphore::register(module)?;
     condition::register(module)?;

@@ -119,9 +119,14 @@ pub(crate) fn provide<R>(objects: Vec<Object>, f: impl FnOnce() -> R) -> R {
     result
 }
 
+/// Say whether a message for a process of the family is in the making: what is pickled now will be unpickled by nobody else.
+#[pyfunction]
+fn in_message() -> bool {
+    PACKING.with_borrow(|stack| !stack.is_empty())
+}
+
 /// What `__reduce__` returns: how to make the object again.
 pub(crate) type Reduced<'py> = (Bound<'py, PyAny>, Bound<'py, PyTuple>);
-
 /// What `__reduce__` of a shared object returns: how to make it again, of the same class.
 pub(crate) fn reduce<'py>(object: &Bound<'py, PyAny>, shared: Object) -> PyResult<Reduced<'py>> {
     reduce_with(object, shared, PyTuple::empty(object.py()))
@@ -196,5 +201,6 @@ pub(crate) fn make<'py>(
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(take, module)?)?;
     module.add_function(wrap_pyfunction!(open, module)?)?;
+    module.add_function(wrap_pyfunction!(in_message, module)?)?;
     module.add_class::<Parcel>()
 }

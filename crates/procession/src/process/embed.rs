@@ -17,7 +17,7 @@ pub use crate::sync::{BarrierArrival, ConditionWait};
 use crate::family::{
     Invitation, Owner, Role, attach, fork_with_hooks, join, leave, patrol, reap_dead, reserve_place,
 };
-use crate::heap::{Handle, Heap, HeapError, me};
+use crate::heap::{Handle, Heap, HeapError, me, the_heap};
 use crate::sys::fork::Fork;
 use crate::sys::parent::{OnDeath, on_parent_death};
 use crate::sys::pidfd::Pidfd;
@@ -110,6 +110,22 @@ pub fn join_family(invitation: &str) -> io::Result<()> {
 /// Says that this process ends in order. For ends that skip `exit` (`_exit`).
 pub fn leave_family() {
     leave();
+}
+
+/// This process as a participant of its family: a number that no other process of the family ever has. Joins or founds the family if need be.
+///
+/// # Errors
+/// The heap cannot be made.
+pub fn participant() -> Result<u32, HeapError> {
+    join()?;
+    Ok(me().to_word())
+}
+
+/// Whether a participant of this process's family has not ended yet. Asks the system.
+#[must_use]
+pub fn is_there(participant: u32) -> bool {
+    crate::heap::heap().is_some()
+        && Owner::from_word(participant).is_some_and(|owner| !the_heap().is_gone(owner))
 }
 
 /// Forks this single-threaded process; the child is a child of *our parent*, which can wait for it and is told how it ended.
