@@ -77,9 +77,7 @@ def _version_of_install(path: str) -> list[int]:
 
 def _describe(path: str, name: str) -> Interpreter | None:
     try:
-        answer = subprocess.run(
-            [path, "-I", "-c", _DESCRIBE], capture_output=True, text=True, timeout=60, check=True
-        )
+        answer = subprocess.run([path, "-I", "-c", _DESCRIBE], capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     facts = json.loads(answer.stdout)

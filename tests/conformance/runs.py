@@ -10,11 +10,10 @@ from typing import Any
 
 from . import record, score, suites
 from .interpreters import Interpreter, NotRunnable, find
-from .overlay import find_package, fresh
+from .overlay import ROOT, Overlay, find_package, fresh, missing_dependencies
 from .record import Record, TestClass
 from .rewrite import STDLIB
 
-ROOT = Path(__file__).parents[2]
 STATE = ROOT / "target" / "conformance"
 
 # A cross-section for continuous integration: all concepts, with processes, in a minute or so.
@@ -54,6 +53,7 @@ class Options:
     """What is run."""
 
     module: str = "procession"
+    borrow: list[str] = field(default_factory=list)
     package_dirs: dict[str, Path] = field(default_factory=dict)
     patterns: list[str] = field(default_factory=list)
     per_test: float = 150
@@ -74,8 +74,7 @@ class Options:
 def matches(test: str, patterns: Sequence[str]) -> bool:
     """Whether a test is asked for: by part of its identity, or by a shell pattern for all of it."""
     return not patterns or any(
-        fnmatch.fnmatchcase(test, pattern) if set(pattern) & set("*?[") else pattern in test
-        for pattern in patterns
+        fnmatch.fnmatchcase(test, pattern) if set(pattern) & set("*?[") else pattern in test for pattern in patterns
     )
 
 
@@ -83,11 +82,7 @@ def select(plan: Record, patterns: Sequence[str]) -> Record:
     """Return the part of a plan that matches."""
     chosen = Record(plan.package, plan.python, plan.method, plan.date, private=plan.private)
     for class_id, cls in plan.classes.items():
-        tests = {
-            test: outcome
-            for test, outcome in cls.tests.items()
-            if matches(f"{class_id}.{test}", patterns)
-        }
+        tests = {test: outcome for test, outcome in cls.tests.items() if matches(f"{class_id}.{test}", patterns)}
         if tests:
             chosen.classes[class_id] = TestClass(cls.module, tests)
     return chosen
@@ -103,9 +98,7 @@ def baseline(interpreter: Interpreter, method: str) -> Record:
     return measure_baseline(interpreter, method, STATE / "baselines")
 
 
-def measure_baseline(
-    interpreter: Interpreter, method: str, folder: Path, per_test: float = 150
-) -> Record:
+def measure_baseline(interpreter: Interpreter, method: str, folder: Path, per_test: float = 150) -> Record:
     """Run everything with the stdlib, and keep the outcomes in `folder`."""
     with fresh(interpreter, STDLIB, None, STATE) as overlay:
         plan = suites.collect(overlay, method)
@@ -163,7 +156,8 @@ def run_one(
         for module in suites.leave_out_absent(overlay, plan):
             print(f"this python has no {module}: left out")
         if package:
-            _print_probe(suites.probe(overlay), overlay.borrowed)
+            print_lacking(overlay)
+            _print_probe(suites.probe(overlay))
         log = _log(plan)
         ours = suites.run(overlay, plan, limits, log, _progress(options.verbose))
     comparison = score.compare(known, ours, exceptions)
@@ -173,13 +167,19 @@ def run_one(
     return comparison
 
 
-def _print_probe(found: dict[str, Any], borrowed: list[str]) -> None:
+def print_lacking(overlay: Overlay) -> None:
+    """Say what of the package is not there."""
+    if overlay.borrowed:
+        print(f"lacking, the stdlib's stand in: {', '.join(overlay.borrowed)}")
+    if missing := missing_dependencies(overlay):
+        print(f"CAUTION, not installed (`make python` does): {', '.join(missing)}")
+
+
+def _print_probe(found: dict[str, Any]) -> None:
     if found["error"]:
         raise NotRunnable(f"cannot import the package:\n{found['error']}")
     for name, error in found["broken"].items():
         print(f"broken submodule {name}: {error.strip().splitlines()[-1]}")
-    if borrowed:
-        print(f"lacking, the stdlib's stand in: {', '.join(borrowed)}")
     for module, names in found["missing"].items():
         print(f"{module} lacks: {', '.join(names)}")
     if found["stdlib"]:

@@ -125,9 +125,7 @@ def run(
     for class_id, planned in plan.classes.items():
         tests = _run_class(overlay, class_id, planned, limits, log, record.notes)
         for _ in range(limits.retries):
-            _run_again(
-                overlay, class_id, TestClass(planned.module, tests), limits, log, record.notes
-            )
+            _run_again(overlay, class_id, TestClass(planned.module, tests), limits, log, record.notes)
         record.classes[class_id] = TestClass(planned.module, tests)
         progress(class_id, record.classes[class_id])
     record.seconds = time.monotonic() - began

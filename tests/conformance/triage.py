@@ -15,9 +15,10 @@ from .session import Outcome
 
 def run(interpreter: Interpreter, methods: list[str], options: runs.Options, repeat: int) -> int:
     """Run the tests that match; return 1 if one does not pass (or skip), 2 if none matches."""
-    overlay = cached(interpreter, options.module, options.package(interpreter), runs.STATE)
-    if overlay.borrowed:
-        print(f"lacking, the stdlib's stand in: {', '.join(overlay.borrowed)}")
+    package = options.package(interpreter)
+    overlay = cached(interpreter, options.module, package, runs.STATE, options.borrow)
+    if overlay.package:
+        runs.print_lacking(overlay)
     bad = total = 0
     for method in methods:
         known = runs.baseline(interpreter, method)
