@@ -307,7 +307,7 @@ def test_initializers(ctx, capfd):
         assert isinstance(broken.value.__cause__, OSError)
         with pytest.raises(BrokenProcessPool):
             executor.submit(level)
-    if ctx.get_start_method() != "forkserver":  # whose standard error is that of the first who needed one
+    if ctx.get_start_method() == "spawn":  # elsewhere standard error, or logging, is what pytest made of it
         assert "Exception in initializer" in capfd.readouterr().err
 
 
