@@ -9,7 +9,7 @@ import sys
 import threading
 from multiprocessing import popen_fork as _stdlib
 
-from . import _procession, util
+from . import _procession, process, util
 
 __all__ = ["Popen"]
 
@@ -27,9 +27,15 @@ class Popen(_stdlib.Popen):
 
     def _launch(self, process_obj):
         parent, by_main_thread = os.getpid(), is_main_thread()
-        self.pid = os.fork()
-        if self.pid == 0:
-            run_child(lambda: run(process_obj, open_sentinel(parent), by_main_thread))
+        try:
+            self.pid = os.fork()
+            if self.pid == 0:
+                run_child(lambda: run(process_obj, open_sentinel(parent), by_main_thread))
+        except BaseException:
+            # A signal's handler may raise before `run_child` could take over: what follows is the parent's.
+            if os.getpid() != parent:
+                os._exit(1)
+            raise
         self._watch(open_sentinel(self.pid))
 
     def _watch(self, sentinel, *others):
@@ -56,6 +62,10 @@ class Popen(_stdlib.Popen):
             except OSError:
                 if self.wait(0.1) is None:
                     raise
+
+    def interrupt(self):
+        """Send the process SIGINT, which becomes `KeyboardInterrupt` there."""
+        self._send_signal(signal.SIGINT)
 
     def _exit_code(self):
         return reap(self.pid, self.sentinel)
@@ -113,10 +123,29 @@ def run_child(body):
         atexit._clear()
         atexit.register(util._exit_function)
         code = body()
+    except SystemExit as end:
+        code = exit_code(end)
+    except KeyboardInterrupt:
+        say_interrupted()
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
         end_child(code)
+
+
+def exit_code(end):
+    """Return what `SystemExit` means, which says it if it is a message."""
+    if end.code is None or isinstance(end.code, int):
+        return end.code or 0
+    print(end.code, file=sys.stderr)
+    return 1
+
+
+def say_interrupted():
+    """Say in one line that Ctrl-C ended this process: it reaches a whole group at once, and one traceback, the parent's, is enough."""
+    current = process.current_process()
+    if not current.daemon and sys.stderr is not None:
+        print(f"Process {current.name}: KeyboardInterrupt", file=sys.stderr, flush=True)
 
 
 def end_child(code):
