@@ -14,7 +14,7 @@ from . import _procession, process, util
 __all__ = ["Popen"]
 
 # Exit code of a process of which nobody knows how it ended.
-_UNKNOWN = 255
+UNKNOWN = 255
 
 
 class Popen(_stdlib.Popen):
@@ -50,7 +50,7 @@ class Popen(_stdlib.Popen):
     def wait(self, timeout=None):
         """Wait for the exit code; `None` if the process still runs after `timeout` seconds."""
         if self.returncode is None and is_ready(self.sentinel, timeout):
-            self.returncode = self._exit_code()
+            self._find_out()
         return self.returncode
 
     def _send_signal(self, sig):
@@ -67,8 +67,15 @@ class Popen(_stdlib.Popen):
         """Send the process SIGINT, which becomes `KeyboardInterrupt` there."""
         self._send_signal(signal.SIGINT)
 
-    def _exit_code(self):
-        return reap(self.pid, self.sentinel)
+    def _find_out(self):
+        """Set the exit code of the process, which has ended."""
+        # Other threads may do the same now: whoever reaps has set it before.
+        code = look(self.sentinel)
+        if code is not None:
+            self.returncode = code
+            reap(self.sentinel)
+        elif self.returncode is None:
+            self.returncode = UNKNOWN
 
 
 def is_main_thread():
@@ -83,21 +90,30 @@ def is_ready(sentinel, timeout):
     return bool(poll.poll(None if timeout is None else max(timeout, 0) * 1000))
 
 
-def reap(pid, sentinel):
-    """Wait for a child and return its exit code; `_UNKNOWN` if somebody else has reaped it."""
-    is_ready(sentinel, None)
+def look(sentinel):
+    """Return the exit code of a child that has ended, which remains to be reaped; `None` if it was reaped by somebody else, or is no child of ours."""
     try:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    except ChildProcessError:
-        return _UNKNOWN
+        end = os.waitid(os.P_PIDFD, sentinel, os.WEXITED | os.WNOWAIT)
+    except OSError:
+        return None
+    return end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
 
 
-def kill(pid, sentinel):
+def reap(sentinel):
+    """Wait for the end of a child and forget it; its exit code, `UNKNOWN` if somebody else has reaped it."""
+    is_ready(sentinel, None)
+    code = look(sentinel)
+    with contextlib.suppress(OSError):
+        os.waitid(os.P_PIDFD, sentinel, os.WEXITED)
+    return UNKNOWN if code is None else code
+
+
+def kill(sentinel):
     """Kill and reap a child."""
     # Unless it was gone already.
     with contextlib.suppress(OSError):
         signal.pidfd_send_signal(sentinel, signal.SIGKILL)
-    reap(pid, sentinel)
+    reap(sentinel)
 
 
 def open_sentinel(pid):
