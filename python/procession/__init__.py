@@ -6,7 +6,7 @@ executors of `concurrent.futures`.
 
 import sys as _sys
 
-from . import context
+from . import context, process, util
 from .context import reduction
 
 #
@@ -15,6 +15,7 @@ from .context import reduction
 _names = [name for name in dir(context._default_context) if not name.startswith("_")]
 globals().update((name, getattr(context._default_context, name)) for name in _names)
 __all__ = [*_names, "reduction"]
+_ = process, util
 del _names
 
 # The main script is known to the children as `__mp_main__` (see `spawn`): what it defines pickles the same here and there.

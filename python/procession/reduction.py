@@ -5,6 +5,7 @@ defined) is sent by value, with cloudpickle.
 """
 
 import copyreg
+import pickle
 import sys
 from multiprocessing.reduction import (
     ACKNOWLEDGE,
@@ -15,7 +16,6 @@ from multiprocessing.reduction import (
     dump,
     recv_handle,
     recvfds,
-    register,
     send_handle,
     sendfds,
 )
@@ -34,8 +34,17 @@ __all__ = [
     "sendfds",
 ]
 
+dumps = ForkingPickler.dumps
+
 _table = {}
 _sizes = None
+
+
+def register(type, reduce):
+    """Register how objects of a type are reduced, for all picklers of this kind."""
+    global _sizes
+    ForkingPickler.register(type, reduce)
+    _sizes = None
 
 
 def dispatch_table():
@@ -60,16 +69,16 @@ def dump_by_value(obj, sink, error):
     Args:
         obj: The object.
         sink: Where to write: file and buffer callback of a pickler.
-        error: What plain pickle raised; raised again if this fails, too. `None`: plain pickle would have worked, but here only.
+        error: What plain pickle raised; raised again if this fails, too. `None`: plain pickle works, but what it wrote may mean nothing elsewhere.
     """
     try:
-        import cloudpickle
+        from cloudpickle import Pickler
     except ImportError:
-        if error is None:
-            raise
-        raise error from None
-    pickler = cloudpickle.Pickler(sink, 5, buffer_callback=sink)
-    pickler.dispatch_table = {**pickler.dispatch_table, **dispatch_table()}
+        if error is not None:
+            raise error from None
+        Pickler = pickle.Pickler
+    pickler = Pickler(sink, 5, buffer_callback=sink)
+    pickler.dispatch_table = {**getattr(pickler, "dispatch_table", {}), **dispatch_table()}
     try:
         pickler.dump(obj)
     except Exception:

@@ -2,9 +2,11 @@
 #![expect(unsafe_code, reason = "the buffer protocol is a C interface")]
 
 use procession::Buffer;
+use pyo3::buffer::PyUntypedBuffer;
 use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
+use pyo3::types::PyBytes;
 use std::cell::UnsafeCell;
 use std::ffi::c_int;
 
@@ -67,6 +69,53 @@ impl PyBuffer {
             Ok(())
         } else {
             Err(PyErr::fetch(slf.py()))
+        }
+    }
+}
+
+/// The bytes of any object that has the buffer protocol.
+pub(crate) enum ByteView<'py> {
+    Bytes(Bound<'py, PyBytes>),
+    Other(PyUntypedBuffer),
+}
+
+impl<'py> ByteView<'py> {
+    /// A view of the object's bytes; what is not contiguous is copied first.
+    pub(crate) fn of(object: &Bound<'py, PyAny>) -> PyResult<Self> {
+        if let Ok(bytes) = object.cast_exact::<PyBytes>() {
+            return Ok(Self::Bytes(bytes.clone()));
+        }
+        let view = PyUntypedBuffer::get(object)?;
+        if view.is_c_contiguous() {
+            return Ok(Self::Other(view));
+        }
+        let view = pyo3::types::PyMemoryView::from(object)?;
+        Ok(Self::Bytes(view.call_method0("tobytes")?.cast_into()?))
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Self::Bytes(bytes) => bytes.as_bytes().len(),
+            Self::Other(view) => view.len_bytes(),
+        }
+    }
+
+    /// Copies `into.len()` bytes, from number `start` on.
+    ///
+    /// # Panics
+    /// There are not so many.
+    pub(crate) fn copy(&self, start: usize, into: &mut [u8]) {
+        let end = start.checked_add(into.len());
+        assert!(end.is_some_and(|end| end <= self.len()), "within the view");
+        match self {
+            Self::Bytes(bytes) => {
+                into.copy_from_slice(&bytes.as_bytes()[start..start + into.len()]);
+            }
+            Self::Other(view) => {
+                let from = view.buf_ptr().cast::<u8>().wrapping_add(start);
+                // SAFETY: the view is contiguous and keeps its memory where it is; the range lies within it, as asserted; `into` is another's.
+                unsafe { std::ptr::copy(from, into.as_mut_ptr(), into.len()) };
+            }
         }
     }
 }

@@ -2,9 +2,9 @@
 
 use procession::{
     AboveLimit, DecodeError, EncodeError, GetError, HeapError, NewBarrierError, NewSemaphoreError,
-    NotHeld, NotOwner, OwnerDied, PutError, WaitError,
+    NotHeld, NotOwner, OwnerDied, PutError, RecvError, SendError, WaitError,
 };
-use pyo3::exceptions::{PyAssertionError, PyMemoryError, PyOSError, PyValueError};
+use pyo3::exceptions::{PyAssertionError, PyEOFError, PyMemoryError, PyOSError, PyValueError};
 use pyo3::import_exception;
 use pyo3::prelude::*;
 use std::io;
@@ -12,6 +12,7 @@ use std::io;
 import_exception!(queue, Empty);
 import_exception!(queue, Full);
 import_exception!(pickle, UnpicklingError);
+
 import_exception!(threading, BrokenBarrierError);
 
 /// Exceptions of the package that have the name of an engine error.
@@ -81,6 +82,32 @@ impl<T> Raise for PutError<T> {
             Self::Full(_) | Self::TimedOut(_) => Full::new_err(()),
             Self::Closed(_) => PyValueError::new_err(self.to_string()),
             Self::Encode(error, _) => error.raise(),
+        }
+    }
+}
+
+impl<T> Raise for SendError<T> {
+    fn raise(self) -> PyErr {
+        match self {
+            // `errno` makes it a `BrokenPipeError`.
+            Self::Broken(_) => PyOSError::new_err((BROKEN_PIPE, "Broken pipe")),
+            Self::ReadOnly(_) => PyOSError::new_err("connection is read-only"),
+            Self::Encode(error, _) => error.raise(),
+            Self::Full(_) | Self::TimedOut(_) => PyOSError::new_err(self.to_string()),
+        }
+    }
+}
+
+/// `errno` of a pipe that nobody reads from.
+const BROKEN_PIPE: i32 = 32;
+
+impl Raise for RecvError {
+    fn raise(self) -> PyErr {
+        match self {
+            Self::Eof => PyEOFError::new_err(()),
+            Self::WriteOnly => PyOSError::new_err("connection is write-only"),
+            Self::Decode(error) => error.raise(),
+            Self::Empty | Self::TimedOut => PyOSError::new_err(self.to_string()),
         }
     }
 }

@@ -1,14 +1,18 @@
 //! The Python package's native half, `procession._procession`: translation between Python objects and the engine, and nothing else.
 //!
-//! 1. `message`: what travels: a pickled object, its out-of-band buffers, the shared objects in it; `pickle`: objects to messages and back.
+//! 1. `message`: what travels: a pickled object, its out-of-band buffers, the shared objects in it; `pickle`: objects to messages and back; `letter`: the
+//!    form in which they go through queues and pipes.
 //! 2. `wait`: the one door to everything that blocks: lets other threads run, waits, looks after signals. `error`: the one table from engine errors to Python exceptions.
 //! 3. A file for each concept, named as in the engine. Classes are frozen and keep no state of their own beyond the engine's handle.
 
 mod barrier;
 mod buffer;
 mod condition;
+mod connection;
 mod error;
 mod event;
+mod joinable_queue;
+mod letter;
 mod lock;
 mod message;
 mod pickle;
@@ -16,6 +20,8 @@ mod process;
 mod queue;
 mod rlock;
 mod semaphore;
+mod shared_memory;
+mod simple_queue;
 mod wait;
 
 use pyo3::prelude::*;
@@ -32,5 +38,9 @@ fn _procession(module: &Bound<'_, PyModule>) -> PyResult<()> {
     semaphore::register(module)?;
     condition::register(module)?;
     event::register(module)?;
-    barrier::register(module)
+    barrier::register(module)?;
+    joinable_queue::register(module)?;
+    simple_queue::register(module)?;
+    connection::register(module)?;
+    shared_memory::register(module)
 }

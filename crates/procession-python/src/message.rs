@@ -6,7 +6,8 @@
 
 use crate::error::Raise;
 use procession::{
-    Barrier, Buffer, Condition, Event, Handle, Lock, Queue, RLock, Semaphore,
+    Barrier, Buffer, Condition, Connection, Event, Handle, Letter, Lock, Packed, Queue, RLock,
+    Semaphore, SharedMemory,
 };
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
@@ -55,7 +56,9 @@ macro_rules! objects {
 }
 
 objects! {
-    Queue(Queue<Message>) = "queue",
+    Queue(Queue<Letter, Packed>) = "queue",
+    Connection(Connection<Letter, Letter, Packed>) = "connection",
+    SharedMemory(SharedMemory) = "shared memory",
     Lock(Lock) = "lock",
     RLock(RLock) = "rlock",
     Semaphore(Semaphore) = "semaphore",
@@ -74,6 +77,18 @@ impl Parcel {
         let parcel = argument?.cast::<Self>().ok()?;
         Some(parcel.get().0.clone())
     }
+}
+
+/// A name as text, for those who cannot send a message: an argument of a program, a file.
+pub(crate) fn name_of(handle: Handle) -> String {
+    format!("{:032x}", u128::from_be_bytes(handle.to_bytes()))
+}
+
+/// What a text of [`name_of`] names.
+pub(crate) fn handle_of(name: &str) -> PyResult<Handle> {
+    let bytes = u128::from_str_radix(name, 16)
+        .map_err(|_| PyValueError::new_err(format!("`{name}` is no name of a shared object")))?;
+    Ok(Handle::from_bytes(bytes.to_be_bytes()))
 }
 
 /// For constructors that were given a parcel of another kind.
@@ -152,7 +167,7 @@ fn take<'py>(
             "a shared object can only be unpickled from the message that it was sent in",
         )
     })?;
-    make(class, object, rest)
+    make_with(class, object, rest)
 }
 
 /// Open a shared object by its name.
@@ -164,10 +179,10 @@ fn open<'py>(
     name: [u8; 16],
     rest: &Bound<'py, PyTuple>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    make(class, Object::open(kind, Handle::from_bytes(name))?, rest)
+    make_with(class, Object::open(kind, Handle::from_bytes(name))?, rest)
 }
 
-fn make<'py>(
+fn make_with<'py>(
     class: &Bound<'py, PyType>,
     object: Object,
     rest: &Bound<'py, PyTuple>,
@@ -175,6 +190,11 @@ fn make<'py>(
     let arguments = (class, Parcel(object)).into_pyobject(class.py())?;
     let arguments = arguments.into_any().add(rest)?;
     class.call_method1("__new__", arguments.cast_into::<PyTuple>()?)
+}
+
+/// The Python object of a class for a shared object.
+pub(crate) fn make<'py>(class: &Bound<'py, PyType>, object: Object) -> PyResult<Bound<'py, PyAny>> {
+    class.call_method1("__new__", (class, Parcel(object)))
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -9,7 +9,7 @@
 
 use crate::buffer::PyBuffer;
 use crate::error::{Raise, UnpicklingError};
-use crate::message::{Message, collect, provide};
+use crate::message::{Message, Object, collect, provide};
 use procession::Buffer;
 use pyo3::buffer::PyBuffer as View;
 use pyo3::exceptions::{PyException, PyMemoryError};
@@ -22,7 +22,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 /// Buffers from so many bytes on travel out of band.
 const OUT_OF_BAND: usize = 64 * 1024;
 /// Plain strings and bytes up to so many bytes have the short encoding.
-const PLAIN_MAX: usize = 64 * 1024;
+pub(crate) const PLAIN_MAX: usize = 64 * 1024;
 
 const NONE: u8 = 0;
 const TRUE: u8 = 1;
@@ -30,22 +30,27 @@ const FALSE: u8 = 2;
 const INT: u8 = 3;
 const FLOAT: u8 = 4;
 const STR: u8 = 5;
-const BYTES: u8 = 6;
+pub(crate) const BYTES: u8 = 6;
 /// What a pickle of protocol 2 or later begins with.
-const PICKLE: u8 = 0x80;
+pub(crate) const PICKLE: u8 = 0x80;
 
 /// The message of an object.
 ///
 /// # Errors
 /// What pickling it raised.
 pub(crate) fn encode(object: &Bound<'_, PyAny>) -> PyResult<Message> {
-    if let Some(bytes) = plain(object) {
+    encode_onto(object, Vec::new())
+}
+
+/// As [`encode`], the bytes in a vector that is empty.
+pub(crate) fn encode_onto(object: &Bound<'_, PyAny>, mut bytes: Vec<u8>) -> PyResult<Message> {
+    if plain(object, &mut bytes) {
         return Ok(Message {
             bytes,
             ..Message::default()
         });
     }
-    let (dumped, objects) = collect(|| dump(object));
+    let (dumped, objects) = collect(|| dump(object, bytes));
     let error = match dumped {
         Ok((bytes, buffers)) if !(names_main(&bytes) && main_is_unreachable(object.py())?) => {
             return Ok(Message {
@@ -76,13 +81,32 @@ pub(crate) fn decode<'py>(py: Python<'py>, message: Message) -> PyResult<Bound<'
         buffers,
         objects,
     } = message;
+    decode_parts(py, &bytes, buffers, objects)
+}
+
+/// As [`decode`], from the parts of a message.
+pub(crate) fn decode_parts<'py>(
+    py: Python<'py>,
+    bytes: &[u8],
+    buffers: Vec<Buffer>,
+    objects: Vec<Object>,
+) -> PyResult<Bound<'py, PyAny>> {
     match bytes.first() {
         Some(&PICKLE) => {}
         Some(&tag) => return read_plain(py, tag, &bytes[1..]),
         None => return Err(UnpicklingError::new_err("the message is empty")),
     }
-    let data = PyBytes::new(py, &bytes);
-    drop(bytes);
+    load(py, bytes, buffers, objects)
+}
+
+/// The object of a pickle.
+pub(crate) fn load<'py>(
+    py: Python<'py>,
+    pickle: &[u8],
+    buffers: Vec<Buffer>,
+    objects: Vec<Object>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let data = PyBytes::new(py, pickle);
     let loads = loads(py)?;
     if buffers.is_empty() {
         return provide(objects, || loads.call1((data,)));
@@ -101,35 +125,46 @@ fn loads(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     LOADS.import(py, "_pickle", "loads")
 }
 
-fn plain(object: &Bound<'_, PyAny>) -> Option<Vec<u8>> {
+/// Writes a small plain value; `false`: it is none, and nothing was written.
+fn plain(object: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
     if object.is_none() {
-        Some(vec![NONE])
+        out.push(NONE);
     } else if let Ok(int) = object.cast_exact::<PyInt>() {
-        let value: i64 = int.extract().ok()?;
-        Some(with_tag(INT, &value.to_le_bytes()))
+        let Ok(value) = int.extract::<i64>() else {
+            return false;
+        };
+        write_tagged(out, INT, &value.to_le_bytes());
     } else if let Ok(text) = object.cast_exact::<PyString>() {
-        let text = text.to_str().ok()?;
-        (text.len() <= PLAIN_MAX).then(|| with_tag(STR, text.as_bytes()))
+        match text.to_str() {
+            Ok(text) if text.len() <= PLAIN_MAX => write_tagged(out, STR, text.as_bytes()),
+            _ => return false,
+        }
     } else if let Ok(bytes) = object.cast_exact::<PyBytes>() {
         let bytes = bytes.as_bytes();
-        (bytes.len() <= PLAIN_MAX).then(|| with_tag(BYTES, bytes))
+        if bytes.len() > PLAIN_MAX {
+            return false;
+        }
+        write_tagged(out, BYTES, bytes);
     } else if let Ok(float) = object.cast_exact::<PyFloat>() {
-        Some(with_tag(FLOAT, &float.value().to_le_bytes()))
+        write_tagged(out, FLOAT, &float.value().to_le_bytes());
     } else if let Ok(flag) = object.cast_exact::<PyBool>() {
-        Some(vec![if flag.is_true() { TRUE } else { FALSE }])
+        out.push(if flag.is_true() { TRUE } else { FALSE });
     } else {
-        None
+        return false;
     }
+    true
 }
 
-fn with_tag(tag: u8, content: &[u8]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(1 + content.len());
-    bytes.push(tag);
-    bytes.extend_from_slice(content);
-    bytes
+fn write_tagged(out: &mut Vec<u8>, tag: u8, content: &[u8]) {
+    out.push(tag);
+    out.extend_from_slice(content);
 }
 
-fn read_plain<'py>(py: Python<'py>, tag: u8, content: &[u8]) -> PyResult<Bound<'py, PyAny>> {
+pub(crate) fn read_plain<'py>(
+    py: Python<'py>,
+    tag: u8,
+    content: &[u8],
+) -> PyResult<Bound<'py, PyAny>> {
     let eight = || <[u8; 8]>::try_from(content).map_err(|_| malformed());
     Ok(match tag {
         NONE => py.None().into_bound(py),
@@ -146,7 +181,7 @@ fn read_plain<'py>(py: Python<'py>, tag: u8, content: &[u8]) -> PyResult<Bound<'
     })
 }
 
-fn malformed() -> PyErr {
+pub(crate) fn malformed() -> PyErr {
     UnpicklingError::new_err(
         "the message makes no sense: a peer overwrote it, or runs another version",
     )
@@ -214,7 +249,8 @@ thread_local! {
     static PICKLER: RefCell<Option<Reused>> = const { RefCell::new(None) };
 }
 
-fn dump(object: &Bound<'_, PyAny>) -> PyResult<(Vec<u8>, Vec<Buffer>)> {
+/// Pickles into a vector that is empty.
+fn dump(object: &Bound<'_, PyAny>, into: Vec<u8>) -> PyResult<(Vec<u8>, Vec<Buffer>)> {
     let py = object.py();
     let table = dispatch_table(py)?;
     // Taken out while in use: what is pickled may send messages of its own.
@@ -223,6 +259,7 @@ fn dump(object: &Bound<'_, PyAny>) -> PyResult<(Vec<u8>, Vec<Buffer>)> {
         Some(pickler) => pickler,
         None => Reused::new(py, table)?,
     };
+    pickler.sink.get().content().0 = into;
     pickler.dump.call1(py, (object,))?;
     pickler.clear_memo.call0(py)?;
     let content = pickler.sink.get().take();

@@ -1,109 +1,299 @@
 //! The queue of the engine under `procession.queues`.
 
-use crate::error::Raise;
-use crate::message::{Message, Object, Parcel, reduce, wrong_parcel};
-use crate::pickle::{decode, encode};
-use crate::wait::{deadline_after, wait};
-use procession::{GetError, Handle, PutError, Queue};
-use pyo3::exceptions::PyValueError;
+use crate::buffer::ByteView;
+use crate::error::{Empty, Full, Raise};
+use crate::letter::{bytes_in, letter_of, letter_of_bytes, object_in};
+use crate::message::{Object, Parcel, handle_of, name_of, reduce, wrong_parcel};
+use crate::wait::{Truth, deadline_after, wait};
+use procession::{GetError, Letter, Packed, PutError, Queue, Readiness};
+use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::PyTuple;
+use pyo3::types::{PyBytes, PyDict, PyTuple};
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// A queue of Python objects.
+pub(crate) type Objects = Queue<Letter, Packed>;
+
+/// `maxsize` of a queue without a limit, as in `multiprocessing`.
+const NO_LIMIT: usize = i32::MAX as usize;
 
 /// A queue of Python objects.
 #[pyclass(frozen, subclass, module = "procession._procession", name = "Queue")]
 pub(crate) struct PyQueue {
-    queue: Queue<Message>,
+    /// Set when it is initialised, or unpickled.
+    queue: OnceLock<Objects>,
+    /// This process will put nothing more.
+    closed: AtomicBool,
+    readiness: OnceLock<Readiness>,
 }
 
-#[pymethods]
 impl PyQueue {
-    /// Make a queue for at most `maxsize` items; 0: as many as the family's memory holds.
-    #[new]
-    #[pyo3(signature = (maxsize = None, *, ctx = None))]
-    fn new(maxsize: Option<&Bound<'_, PyAny>>, ctx: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
-        let _ = ctx;
-        let queue = match Parcel::of(maxsize) {
-            Some(Object::Queue(queue)) => queue,
+    pub(crate) fn from_parcel(argument: Option<&Bound<'_, PyAny>>) -> PyResult<Self> {
+        let queue = OnceLock::new();
+        match Parcel::of(argument) {
+            Some(Object::Queue(object)) => drop(queue.set(object)),
             Some(_) => return Err(wrong_parcel()),
-            None => {
-                let maxsize: i64 = maxsize.map_or(Ok(0), |maxsize| maxsize.extract())?;
-                Queue::new(usize::try_from(maxsize).unwrap_or(0)).map_err(Raise::raise)?
-            }
-        };
-        Ok(Self { queue })
+            None => {}
+        }
+        Ok(Self {
+            queue,
+            closed: AtomicBool::new(false),
+            readiness: OnceLock::new(),
+        })
     }
 
-    /// Put an item into the queue; it can be taken when this returns.
-    #[pyo3(signature = (obj, block = true, timeout = None))]
-    fn put(&self, obj: &Bound<'_, PyAny>, block: bool, timeout: Option<f64>) -> PyResult<()> {
-        let py = obj.py();
-        let mut refused = match self.queue.try_put(encode(obj)?) {
+    /// Makes the queue itself.
+    pub(crate) fn init(&self, maxsize: usize) -> PyResult<()> {
+        let maxsize = if maxsize >= NO_LIMIT { 0 } else { maxsize };
+        let queue = Queue::new(maxsize).map_err(Raise::raise)?;
+        self.queue
+            .set(queue)
+            .map_err(|_| PyRuntimeError::new_err("Queue.__init__() was called already"))
+    }
+
+    pub(crate) fn queue(&self) -> PyResult<&Objects> {
+        self.queue
+            .get()
+            .ok_or_else(|| PyRuntimeError::new_err("Queue.__init__() was not called"))
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    fn check_closed(slf: &Bound<'_, Self>) -> PyResult<()> {
+        if !slf.get().is_closed() {
+            return Ok(());
+        }
+        let name = slf.repr()?;
+        Err(PyValueError::new_err(format!("Queue {name} is closed")))
+    }
+
+    /// After something was taken: whoever polls the descriptor is to see that there is no more.
+    fn taken(&self) -> PyResult<()> {
+        match (self.readiness.get(), self.queue.get()) {
+            (Some(readiness), Some(queue)) if queue.is_empty() => {
+                readiness.arm().map(drop).map_err(Raise::raise)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+impl PyQueue {
+    /// Puts a letter, waiting for room if that is wanted.
+    pub(crate) fn put_letter(
+        &self,
+        py: Python<'_>,
+        letter: Letter,
+        block: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<()> {
+        let queue = self.queue()?;
+        let mut refused = match queue.try_put(letter) {
             Ok(()) => return Ok(()),
-            Err(PutError::Full(message)) if block => Some(message),
+            Err(PutError::Full(letter)) if block => Some(letter),
             Err(error) => return Err(error.raise()),
         };
         let put = wait(py, deadline_after(timeout)?, |until| {
-            let message = refused.take()?;
-            match self.queue.put_deadline(message, until) {
+            match queue.put_deadline(refused.take()?, until) {
                 Ok(()) => Some(Ok(())),
-                Err(PutError::Full(message) | PutError::TimedOut(message)) => {
-                    refused = Some(message);
+                Err(PutError::Full(letter) | PutError::TimedOut(letter)) => {
+                    refused = Some(letter);
                     None
                 }
                 Err(error) => Some(Err(error)),
             }
         })?;
-        put.unwrap_or(Err(PutError::TimedOut(Message::default())))
+        put.unwrap_or_else(|| Err(PutError::TimedOut(Letter::new())))
             .map_err(Raise::raise)
     }
 
-    /// Take the oldest item.
-    #[pyo3(signature = (block = true, timeout = None))]
-    fn get<'py>(
+    /// Takes a letter, waiting for one if that is wanted.
+    pub(crate) fn get_letter(
         &self,
-        py: Python<'py>,
+        py: Python<'_>,
         block: bool,
         timeout: Option<f64>,
-    ) -> PyResult<Bound<'py, PyAny>> {
-        let message =
-            match self.queue.try_get() {
-                Ok(message) => Ok(message),
+    ) -> PyResult<Letter> {
+        let queue = self.queue()?;
+        let got =
+            match queue.try_get() {
                 Err(GetError::Empty) if block => wait(py, deadline_after(timeout)?, |until| {
-                    match self.queue.get_deadline(until) {
+                    match queue.get_deadline(until) {
                         Err(GetError::Empty | GetError::TimedOut) => None,
                         other => Some(other),
                     }
                 })?
                 .unwrap_or(Err(GetError::TimedOut)),
-                Err(error) => Err(error),
+                other => other,
             };
-        decode(py, message.map_err(Raise::raise)?)
+        let letter = got.map_err(Raise::raise)?;
+        self.taken()?;
+        Ok(letter)
+    }
+}
+
+#[pymethods]
+impl PyQueue {
+    #[new]
+    #[pyo3(signature = (*args, **kwargs))]
+    fn new(args: &Bound<'_, PyTuple>, kwargs: Option<&Bound<'_, PyDict>>) -> PyResult<Self> {
+        let _ = kwargs;
+        Self::from_parcel(args.get_item(0).ok().as_ref())
+    }
+
+    /// Make a queue for at most `maxsize` items; 0: as many as the family's memory holds.
+    #[pyo3(signature = (maxsize = 0, *, ctx = None))]
+    fn __init__(&self, maxsize: i64, ctx: Option<&Bound<'_, PyAny>>) -> PyResult<()> {
+        let _ = ctx;
+        self.init(usize::try_from(maxsize).unwrap_or(0))
+    }
+
+    /// Put an item into the queue; it can be taken when this returns.
+    #[pyo3(signature = (obj, block = Truth(true), timeout = None))]
+    fn put(
+        slf: &Bound<'_, Self>,
+        obj: &Bound<'_, PyAny>,
+        block: Truth,
+        timeout: Option<f64>,
+    ) -> PyResult<()> {
+        Self::check_closed(slf)?;
+        let letter = letter_of(obj)?;
+        slf.get().put_letter(slf.py(), letter, block.0, timeout)
+    }
+
+    /// Put an item into the queue if there is room now.
+    fn put_nowait(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
+        Self::put(slf, obj, Truth(false), None)
+    }
+
+    /// Remove and return the oldest item.
+    #[pyo3(signature = (block = Truth(true), timeout = None))]
+    fn get<'py>(
+        slf: &Bound<'py, Self>,
+        block: Truth,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        Self::check_closed(slf)?;
+        let letter = slf.get().get_letter(slf.py(), block.0, timeout)?;
+        object_in(slf.py(), &letter)
+    }
+
+    /// Remove and return the oldest item if there is one now.
+    fn get_nowait<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        Self::get(slf, Truth(false), None)
+    }
+
+    /// Return how many items are in the queue now.
+    fn qsize(&self) -> PyResult<usize> {
+        Ok(self.queue()?.len())
+    }
+
+    /// Say whether the queue is empty now.
+    fn empty(&self) -> PyResult<bool> {
+        Ok(self.queue()?.is_empty())
+    }
+
+    /// Say whether the queue has no room now.
+    fn full(&self) -> PyResult<bool> {
+        Ok(self.queue()?.is_full())
+    }
+
+    /// Say that this process will put nothing more.
+    pub(crate) fn close(&self) {
+        self.closed.store(true, Ordering::Relaxed);
+    }
+
+    #[getter]
+    fn _closed(&self) -> bool {
+        self.closed.load(Ordering::Relaxed)
+    }
+
+    /// The most items that fit in.
+    #[getter]
+    fn _maxsize(&self) -> PyResult<usize> {
+        Ok(self.queue()?.maxsize().unwrap_or(NO_LIMIT))
+    }
+
+    /// Return a descriptor that is readable while there are items.
+    fn _fileno(&self) -> PyResult<RawFd> {
+        if let Some(readiness) = self.readiness.get() {
+            return Ok(readiness.as_raw_fd());
+        }
+        let fresh = self.queue()?.readiness().map_err(Raise::raise)?;
+        Ok(self.readiness.get_or_init(|| fresh).as_raw_fd())
+    }
+
+    /// Say whether there is an item, waiting at most `timeout` seconds; `None`: for ever.
+    #[pyo3(signature = (timeout = Some(0.0)))]
+    fn _poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
+        let queue = self.queue()?;
+        if !queue.is_empty() {
+            return Ok(true);
+        }
+        self.taken()?;
+        if timeout.is_some_and(|timeout| timeout <= 0.0) {
+            return Ok(false);
+        }
+        let ready = wait(py, deadline_after(timeout)?, |until| {
+            queue.poll_deadline(until).then_some(())
+        })?;
+        Ok(ready.is_some())
+    }
+
+    /// Take an item, closed or not.
+    fn _recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
+        let letter = self.get_letter(py, true, None)?;
+        object_in(py, &letter)
+    }
+
+    /// Take an item as bytes: its pickle.
+    fn _recv_bytes<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyBytes>> {
+        let letter = self.get_letter(py, true, None)?;
+        bytes_in(py, &letter)
+    }
+
+    /// Put an item, closed or not.
+    fn _send(&self, obj: &Bound<'_, PyAny>) -> PyResult<()> {
+        self.put_letter(obj.py(), letter_of(obj)?, true, None)
+    }
+
+    /// Put the item that bytes are the pickle of.
+    fn _send_bytes(&self, buf: &Bound<'_, PyAny>) -> PyResult<()> {
+        let view = ByteView::of(buf)?;
+        let letter = letter_of_bytes(buf.py(), &view, 0, view.len())?;
+        self.put_letter(buf.py(), letter, true, None)
     }
 
     /// The name by which `by_name` finds this queue, in any process of the family, while somebody holds it.
     #[getter]
-    fn name(&self) -> String {
-        let bytes = self.queue.handle().to_bytes();
-        format!("{:032x}", u128::from_be_bytes(bytes))
+    fn name(&self) -> PyResult<String> {
+        Ok(name_of(self.queue()?.handle()))
     }
 
     /// Open a queue by its name.
     #[staticmethod]
     fn by_name(name: &str) -> PyResult<Self> {
-        let bytes = u128::from_str_radix(name, 16)
-            .map_err(|_| PyValueError::new_err(format!("`{name}` is no name of a queue")))?;
-        let handle = Handle::from_bytes(bytes.to_be_bytes());
-        let queue = Queue::open(handle).map_err(Raise::raise)?;
-        Ok(Self { queue })
+        let queue = Queue::open(handle_of(name)?).map_err(Raise::raise)?;
+        Ok(Self {
+            queue: OnceLock::from(queue),
+            closed: AtomicBool::new(false),
+            readiness: OnceLock::new(),
+        })
     }
 
     fn __reduce__<'py>(
         slf: &Bound<'py, Self>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
-        reduce(slf.as_any(), Object::Queue(slf.get().queue.clone()))
+        reduce(slf.as_any(), Object::Queue(slf.get().queue()?.clone()))
     }
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("Empty", module.py().get_type::<Empty>())?;
+    module.add("Full", module.py().get_type::<Full>())?;
     module.add_class::<PyQueue>()
 }

@@ -97,8 +97,8 @@ mod value;
 #[cfg(not(procession_loom))]
 pub use channel::{
     Buffer, Codec, Connection, DecodeError, EncodeError, Fd, GetError, GetManyError, JoinableQueue,
-    Pipe, Plain, Producer, PutError, PutManyError, Queue, Raw, Readiness, RecvError, Select,
-    SendError, Serde, SimpleQueue, TooManyDone, Waitable, wait,
+    Letter, Packed, Pipe, Plain, Producer, PutError, PutManyError, Queue, Raw, Readiness,
+    RecvError, Select, SendError, Serde, SimpleQueue, TooManyDone, Waitable, wait,
 };
 #[cfg(not(procession_loom))]
 pub use error::Error;

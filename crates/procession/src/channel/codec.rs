@@ -192,6 +192,27 @@ pub(crate) fn with_scratch<R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     result
 }
 
+/// Vectors that are used again by the thread that let go of them.
+pub(super) mod recycled {
+    use super::{KEEP_SCRATCH, SCRATCH};
+
+    /// An empty vector.
+    #[inline]
+    pub(in super::super) fn take() -> Vec<u8> {
+        let mut vector = SCRATCH.take();
+        vector.clear();
+        vector
+    }
+
+    /// Keeps a vector for the next one who takes.
+    #[inline]
+    pub(in super::super) fn give(vector: Vec<u8>) {
+        if vector.capacity() != 0 && vector.capacity() <= KEEP_SCRATCH {
+            SCRATCH.set(vector);
+        }
+    }
+}
+
 /// Notes that the message being packed on this thread carries an object. `false`: none is being packed.
 pub(crate) fn pack_hold(hold: impl FnOnce() -> Hold) -> bool {
     PACKING.with(|packing| match packing.borrow_mut().as_mut() {
@@ -313,6 +334,15 @@ pub(crate) fn unpack_keeping<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Dec
     unpack_as(bytes, true)
 }
 
+/// The value that the bytes begin with, and what comes behind it. Buffers are taken out of the message.
+pub(super) fn unpack_first<T: DeserializeOwned>(bytes: &[u8]) -> Result<(T, &[u8]), DecodeError> {
+    let outer = KEEPING.replace(false);
+    REASON.set(None);
+    let read = postcard::take_from_bytes(bytes);
+    KEEPING.set(outer);
+    read.map_err(|error| undecodable::<T>(bytes.len(), reason(&error)))
+}
+
 /// Whether what is being unpacked on this thread is to stay in its message.
 pub(super) fn unpacking_keeps() -> bool {
     KEEPING.get()
@@ -365,9 +395,9 @@ impl<T: Serialize + DeserializeOwned> Codec<T> for Serde {
 }
 
 /// Copies an inline payload to scratch space.
-struct Gather<'a> {
-    bytes: &'a mut Vec<u8>,
-    delivery: Option<Delivery>,
+pub(super) struct Gather<'a> {
+    pub(super) bytes: &'a mut Vec<u8>,
+    pub(super) delivery: Option<Delivery>,
 }
 
 impl Sink for Gather<'_> {

@@ -360,6 +360,17 @@ impl<S, R, C> Connection<S, R, C> {
         self.in_lane().wait_items(deadline_after(timeout))
     }
 
+    /// As [`poll`](Self::poll), until a point in time.
+    pub fn poll_deadline(&self, deadline: Instant) -> bool {
+        self.in_lane().wait_items(Some(deadline))
+    }
+
+    /// Whether there is something to receive, or end of file, now.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.in_lane().is_ready()
+    }
+
     /// A file descriptor that becomes readable when there is something to receive, or end of file: for poll, epoll and event loops.
     /// That of an end that only sends becomes readable when nobody holds the other end any more.
     ///

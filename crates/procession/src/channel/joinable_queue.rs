@@ -145,3 +145,10 @@ impl<T, C> Deref for JoinableQueue<T, C> {
         &self.0
     }
 }
+
+/// Every queue counts what is done; this is the door to it.
+impl<T, C> From<Queue<T, C>> for JoinableQueue<T, C> {
+    fn from(queue: Queue<T, C>) -> Self {
+        Self(queue)
+    }
+}

@@ -4,27 +4,110 @@
 //! has been found. So the bytes travel as they are, with the objects among them, and stay in their block until they have been read: until then
 //! the block is what holds those objects.
 
-use super::codec::{Codec, DecodeError, EncodeError, pack, pack_block, pack_plain, sealed};
+use super::codec::{
+    Codec, DecodeError, EncodeError, Gather, pack, pack_block, pack_consuming, pack_plain,
+    recycled, sealed, unpack_first,
+};
 use super::core::{Delivery, INLINE_MAX, Parcel};
-use crate::heap::Hold;
+use crate::heap::{Block, HeapError, Hold};
 use sealed::Content;
 use serde::Serialize;
+use serde::de::DeserializeOwned;
+use std::ops::{Deref, DerefMut};
 
-/// Bytes in the making, or as they came.
+/// A message in the making, or as it came: bytes that only sender and receiver understand, and serde values among them with the shared objects and
+/// [`Buffer`](crate::Buffer)s in those.
+///
+/// For those who do the encoding themselves, another language's runtime say. Send it with the codec [`Packed`]. It is packed once: a send that finds no room gives
+/// it back as it was, and a buffer in it is never copied. A received letter holds the objects in it for as long as it exists.
+///
+/// # Crash safety
+/// As any message: the objects and buffers in it are held by the channel while it is under way.
+///
+/// # Examples
+/// ```
+/// use procession::{Buffer, Letter, Packed, Queue};
+///
+/// let queue = Queue::<Letter, Packed>::unbounded()?;
+/// let mut letter = Letter::new();
+/// letter.bytes_mut().extend_from_slice(b"frame:");
+/// letter.push_moving(Buffer::zeroed(1 << 20)?)?;
+/// queue.put(letter)?;
+///
+/// let letter = queue.get()?;
+/// assert_eq!(&letter.bytes()?[..6], b"frame:");
+/// let (frame, end) = letter.read::<Buffer>(6)?;
+/// assert_eq!((frame.len(), end), (1 << 20, letter.bytes()?.len()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug, Default)]
-pub(crate) struct Letter {
-    bytes: Vec<u8>,
+pub struct Letter {
+    bytes: Scratch,
     holds: Vec<Hold>,
-    /// It came in a block, and the bytes are there.
+    /// The bytes are here, not there.
     delivery: Option<Delivery>,
     /// It leaves the family: shared objects cannot come along.
     abroad: bool,
 }
 
+/// A vector that the next letter of the same thread uses again.
+#[derive(Debug)]
+struct Scratch(Vec<u8>);
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Self(recycled::take())
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        recycled::give(std::mem::take(&mut self.0));
+    }
+}
+
+impl Deref for Scratch {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.0
+    }
+}
+
+impl DerefMut for Scratch {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+}
+
 impl Letter {
     /// An empty one.
-    pub(crate) fn new() -> Self {
+    #[must_use]
+    pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A letter of `len` bytes which `fill` writes, and nothing else: many bytes are written to where they travel, without a copy in between. `fill` gets
+    /// bytes of undefined content.
+    ///
+    /// # Errors
+    /// [`HeapError::Full`], [`HeapError::TooLarge`].
+    pub fn filled(len: usize, fill: impl FnOnce(&mut [u8])) -> Result<Self, HeapError> {
+        let mut letter = Self::new();
+        if len <= INLINE_MAX {
+            letter.bytes.resize(len, 0);
+            fill(&mut letter.bytes);
+            return Ok(letter);
+        }
+        crate::family::join()?;
+        let mut block = Block::alloc(len)?;
+        fill(&mut block.as_mut_slice()[..len]);
+        letter.delivery = Some(Delivery {
+            block,
+            len: len as u64,
+            envelope: false,
+        });
+        Ok(letter)
     }
 
     /// An empty one that will leave the family: what cannot be packed without shared memory is an error.
@@ -38,7 +121,7 @@ impl Letter {
     /// Bytes that came from elsewhere.
     pub(crate) fn from_bytes(bytes: Vec<u8>) -> Self {
         Self {
-            bytes,
+            bytes: Scratch(bytes),
             ..Self::abroad()
         }
     }
@@ -52,8 +135,16 @@ impl Letter {
         }
     }
 
-    /// Adds a value. After an error the letter is of no use.
-    pub(crate) fn push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
+    /// The bytes so far of a letter in the making, to add to. Of a [`filled`](Self::filled) or received one: of no effect.
+    pub fn bytes_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.bytes
+    }
+
+    /// Adds a value, which stays the caller's: a [`Buffer`](crate::Buffer) in it is copied. After an error the letter is of no use.
+    ///
+    /// # Errors
+    /// [`EncodeError`].
+    pub fn push<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), EncodeError> {
         if self.abroad {
             return pack_plain(value, &mut self.bytes);
         }
@@ -61,54 +152,119 @@ impl Letter {
         Ok(())
     }
 
+    /// Adds a value, which is gone: a [`Buffer`](crate::Buffer) in it moves. After an error the letter is of no use.
+    ///
+    /// # Errors
+    /// [`EncodeError`]; also for a buffer that outlives the value, in an `Arc` that is held elsewhere.
+    pub fn push_moving<T: Serialize>(&mut self, value: T) -> Result<(), EncodeError> {
+        if self.abroad {
+            return pack_plain(&value, &mut self.bytes);
+        }
+        self.holds.extend(pack_consuming(value, &mut self.bytes)?);
+        Ok(())
+    }
+
     /// What is in it.
-    pub(crate) fn bytes(&self) -> Result<&[u8], DecodeError> {
+    ///
+    /// # Errors
+    /// [`DecodeError::Heap`]: a peer overwrote shared memory.
+    #[inline]
+    pub fn bytes(&self) -> Result<&[u8], DecodeError> {
         match &self.delivery {
             Some(delivery) => delivery.payload(),
             None => Ok(&self.bytes),
         }
     }
+
+    /// The value that was added where the first `start` bytes end, and where it ends. Buffers are taken out: it cannot be read again.
+    ///
+    /// # Errors
+    /// [`DecodeError`].
+    pub fn read<T: DeserializeOwned>(&self, start: usize) -> Result<(T, usize), DecodeError> {
+        let bytes = self.bytes()?;
+        let (value, rest) = unpack_first(bytes.get(start..).unwrap_or_default())?;
+        Ok((value, bytes.len() - rest.len()))
+    }
+
+    fn parcel(&mut self) -> Result<Parcel<'_>, EncodeError> {
+        if let Some(Delivery {
+            block,
+            len,
+            envelope,
+        }) = self.delivery.take()
+        {
+            return Ok(Parcel::Block {
+                block,
+                len,
+                envelope,
+            });
+        }
+        if self.holds.is_empty() && self.bytes.len() <= INLINE_MAX {
+            return Ok(Parcel::Inline(&self.bytes));
+        }
+        Ok(Parcel::Block {
+            block: pack_block(&self.bytes, &self.holds)?,
+            len: self.bytes.len() as u64,
+            envelope: !self.holds.is_empty(),
+        })
+    }
 }
 
 /// How [`Letter`]s travel.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Packed;
+pub struct Packed;
 
 impl sealed::Sealed for Packed {}
 
 impl Codec<Letter> for Packed {
     fn send<E: From<EncodeError>>(
-        value: Letter,
+        mut value: Letter,
         send: impl FnOnce(&mut sealed::Out<'_>) -> Result<(), E>,
     ) -> Result<(), (E, Letter)> {
-        let Letter { bytes, holds, .. } = &value;
-        let mut out = if holds.is_empty() && bytes.len() <= INLINE_MAX {
-            sealed::Out(Parcel::Inline(bytes))
-        } else {
-            match pack_block(bytes, holds) {
-                Ok(block) => sealed::Out(Parcel::Block {
-                    block,
-                    len: bytes.len() as u64,
-                    envelope: !holds.is_empty(),
-                }),
-                Err(error) => return Err((E::from(EncodeError::Heap(error)), value)),
-            }
+        let mut out = match value.parcel() {
+            Ok(parcel) => sealed::Out(parcel),
+            Err(error) => return Err((E::from(error), value)),
         };
         let sent = send(&mut out);
-        drop(out);
-        sent.map_err(|error| (error, value))
+        let left = match out.0 {
+            Parcel::Block {
+                block,
+                len,
+                envelope,
+            } if sent.is_err() => Some(Delivery {
+                block,
+                len,
+                envelope,
+            }),
+            _ => None,
+        };
+        sent.map_err(|error| {
+            value.delivery = left;
+            (error, value)
+        })
     }
 
     fn unpack(message: sealed::Message<'_>) -> Result<Letter, DecodeError> {
-        let (bytes, delivery) = match message.0 {
-            Content::Inline(bytes) => (bytes.to_vec(), None),
-            Content::Block(delivery) => (Vec::new(), Some(delivery)),
+        let mut letter = Letter::new();
+        match message.0 {
+            Content::Inline(bytes) => letter.bytes.extend_from_slice(bytes),
+            Content::Block(delivery) => letter.delivery = Some(delivery),
+        }
+        Ok(letter)
+    }
+
+    #[inline]
+    fn receive<E: From<DecodeError> + From<sealed::Fault>>(
+        source: sealed::Source<'_>,
+    ) -> Result<Letter, E> {
+        let mut letter = Letter::new();
+        let mut sink = Gather {
+            bytes: &mut letter.bytes,
+            delivery: None,
         };
-        Ok(Letter {
-            bytes,
-            delivery,
-            ..Letter::new()
-        })
+        source.take(&mut sink).map_err(sealed::Fault)?;
+        letter.delivery = sink.delivery;
+        Ok(letter)
     }
 }
 
@@ -116,7 +272,7 @@ impl Codec<Letter> for Packed {
 mod tests {
     use super::*;
     use crate::channel::{Pipe, unpack};
-    use crate::{GetError, Queue};
+    use crate::{Buffer, GetError, PutError, Queue};
 
     #[test]
     fn carries_bytes_and_objects_until_they_are_read() {
@@ -157,5 +313,46 @@ mod tests {
         let queue = Queue::<u32>::unbounded().expect("queue");
         let error = Letter::abroad().push(&queue).expect_err("no family there");
         assert!(matches!(error, EncodeError::Serialize(_)), "{error}");
+    }
+
+    #[test]
+    fn a_letter_that_found_no_room_comes_back_whole_and_its_buffer_moves() {
+        let queue = Queue::<Letter, Packed>::new(1).expect("queue");
+        queue.put(Letter::new()).expect("put");
+        let buffer = Buffer::from_slice(&[7; 100_000]).expect("buffer");
+        let address = buffer.as_ptr();
+        let mut letter = Letter::new();
+        letter.bytes_mut().push(1);
+        letter.push_moving(buffer).expect("push");
+        let mut letter = letter;
+        for _ in 0..3 {
+            letter = match queue.try_put(letter) {
+                Err(PutError::Full(letter)) => letter,
+                other => unreachable!("{other:?}"),
+            };
+        }
+        assert!(queue.get().expect("get").bytes().expect("bytes").is_empty());
+        queue.put(letter).expect("put");
+        let letter = queue.get().expect("get");
+        let (buffer, end) = letter.read::<Buffer>(1).expect("read");
+        assert_eq!((buffer.as_ptr(), buffer.len()), (address, 100_000));
+        assert_eq!(end, letter.bytes().expect("bytes").len());
+        assert!(letter.read::<Buffer>(1).is_err(), "taken already");
+    }
+
+    #[test]
+    fn filled_letters_arrive_whatever_their_size() {
+        let queue = Queue::<Letter, Packed>::new(1).expect("queue");
+        for len in [0, 5, INLINE_MAX, INLINE_MAX + 1, 3_000_000] {
+            let letter = Letter::filled(len, |bytes| bytes.fill(3)).expect("filled");
+            queue.put(letter).expect("put");
+            let back = Letter::filled(len, |bytes| bytes.fill(4)).expect("filled");
+            let Err(PutError::Full(back)) = queue.try_put(back) else {
+                unreachable!("it is full")
+            };
+            assert_eq!(back.bytes().expect("bytes"), vec![4; len]);
+            let letter = queue.get().expect("get");
+            assert_eq!(letter.bytes().expect("bytes"), vec![3; len]);
+        }
     }
 }

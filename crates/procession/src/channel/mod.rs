@@ -39,7 +39,7 @@ pub(crate) use connection::{SharedEnd, SharedPipe};
 pub use descriptor::Fd;
 pub(crate) use descriptor::SharedFd;
 pub use joinable_queue::{JoinableQueue, TooManyDone};
-pub(crate) use letter::{Letter, Packed};
+pub use letter::{Letter, Packed};
 pub use producer::Producer;
 pub(crate) use producer::SharedProducer;
 pub(crate) use queue::SharedQueue;

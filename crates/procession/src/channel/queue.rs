@@ -328,6 +328,11 @@ impl<T, C: Codec<T>> Queue<T, C> {
         }
     }
 
+    /// Waits until there is an item, or the queue is closed, without taking it. `false`: `deadline` passed first.
+    pub fn poll_deadline(&self, deadline: Instant) -> bool {
+        self.shared.channel.wait_items(Some(deadline))
+    }
+
     /// A file descriptor that becomes readable when there is an item, or the queue is closed: for poll, epoll and event loops. See [`Readiness`].
     ///
     /// # Errors

@@ -23,7 +23,7 @@ use crate::sys::parent::{OnDeath, on_parent_death};
 use crate::sys::pidfd::Pidfd;
 use crate::sys::{env, futex, signal};
 use std::io;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 /// A place in the family, for a process that is about to be executed.
 ///
@@ -151,4 +151,12 @@ pub fn interruptible<R>(wait: impl FnOnce() -> R) -> R {
 /// Looks for the dead, unless somebody of the family did so a moment ago, and gives back what they held. For those who poll: waits do it by themselves.
 pub fn look_around() {
     patrol();
+}
+
+/// A duplicate of the descriptor with this number, closed on exec, for runtimes that know descriptors as numbers.
+///
+/// # Errors
+/// There is none, or none is free.
+pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
+    env::duplicate(fd)
 }

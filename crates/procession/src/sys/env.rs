@@ -62,6 +62,16 @@ pub(crate) fn inherited(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// A duplicate of whatever is open under this number.
+pub(crate) fn duplicate(number: RawFd) -> io::Result<OwnedFd> {
+    if number < 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: borrowed for one call that fails on a number that is not open.
+    let fd = unsafe { BorrowedFd::borrow_raw(number) };
+    Ok(rustix::io::fcntl_dupfd_cloexec(fd, 0)?)
+}
+
 /// Shows this process in `ps` and `top` under the name of its program. It was executed through `/proc/self/exe`, and would appear as `exe`.
 pub(crate) fn take_program_name() {
     let program = std::env::args_os().next().map(std::path::PathBuf::from);

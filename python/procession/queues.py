@@ -1,0 +1,131 @@
+"""Queues that any number of processes put into and take from.
+
+Items are in shared memory when `put` returns: there is no thread that feeds them into a pipe, nothing is lost when a process ends right after, and an object that cannot be
+pickled is an error of `put`.
+"""
+
+from queue import Empty, Full
+from types import GenericAlias
+
+from . import _procession
+from .connection import _ConnectionBase
+
+__all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
+
+_ = (Empty, Full)
+
+
+class _End(_ConnectionBase):
+    """One side of a queue as a connection, for code that asks a queue for its `_reader` or `_writer`."""
+
+    def __init__(self, queue):
+        self._queue = queue
+        self._closed = False
+
+    @property
+    def closed(self):
+        """Whether it was closed."""
+        return self._closed
+
+    def close(self):
+        """Let go of the queue."""
+        self._closed = True
+
+    def _check_closed(self):
+        if self._closed:
+            raise OSError("handle is closed")
+
+    def fileno(self):
+        """Return a descriptor that is readable while there are items."""
+        self._check_closed()
+        return self._queue._fileno()
+
+    @property
+    def _waitable(self):
+        self._check_closed()
+        return self._queue
+
+
+class _Reader(_End):
+    readable, writable = True, False
+
+    def poll(self, timeout=0.0):
+        """Say whether there is an item, waiting at most `timeout` seconds; `None`: for ever."""
+        self._check_closed()
+        return self._queue._poll(timeout)
+
+    def recv(self):
+        """Take an item."""
+        self._check_closed()
+        return self._queue._recv()
+
+    def recv_bytes(self, maxlength=None):
+        """Take an item as bytes: its pickle."""
+        self._check_closed()
+        message = self._queue._recv_bytes()
+        if maxlength is not None and len(message) > maxlength:
+            self.close()
+            raise OSError("bad message length")
+        return message
+
+    def __reduce__(self):
+        return _Reader, (self._queue,)
+
+
+class _Writer(_End):
+    readable, writable = False, True
+
+    def send(self, obj):
+        """Put an item."""
+        self._check_closed()
+        self._queue._send(obj)
+
+    def send_bytes(self, buf, offset=0, size=None):
+        """Put the item that bytes are the pickle of."""
+        self._check_closed()
+        with memoryview(buf) as view, view.cast("B") as content:
+            end = len(content) if size is None else offset + size
+            self._queue._send_bytes(content[offset:end])
+
+    def __reduce__(self):
+        return _Writer, (self._queue,)
+
+
+class _Ended:
+    """What the queues have in common in Python: their two sides."""
+
+    @property
+    def _reader(self):
+        sides = self.__dict__
+        return sides.get("reader") or sides.setdefault("reader", _Reader(self))
+
+    @property
+    def _writer(self):
+        sides = self.__dict__
+        return sides.get("writer") or sides.setdefault("writer", _Writer(self))
+
+    __class_getitem__ = classmethod(GenericAlias)
+
+
+class Queue(_Ended, _procession.Queue):
+    """A first-in first-out queue.
+
+    Args:
+        maxsize: Most items at one time; `put` waits while there are so many. 0: no limit.
+        ctx: The context that makes it.
+    """
+
+    def join_thread(self):
+        """Do nothing: there is no thread. The queue must be closed, as in `multiprocessing`."""
+        assert self._closed, f"Queue {self!r} not closed"
+
+    def cancel_join_thread(self):
+        """Do nothing: there is no thread, and nothing is lost."""
+
+
+class JoinableQueue(_procession.JoinableQueue, Queue):
+    """A queue whose items are reported as done."""
+
+
+class SimpleQueue(_Ended, _procession.SimpleQueue):
+    """A queue with the least of methods."""
