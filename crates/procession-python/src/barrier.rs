@@ -12,12 +12,7 @@ use pyo3::{PyTraverseError, PyVisit};
 use std::sync::OnceLock;
 
 /// A meeting point.
-#[pyclass(
-    frozen,
-    subclass,
-    module = "procession._procession",
-    name = "Barrier"
-)]
+#[pyclass(frozen, subclass, module = "procession._procession", name = "Barrier")]
 pub(crate) struct PyBarrier {
     /// Made by `__init__`, or taken from a parcel.
     made: OnceLock<Made>,

@@ -83,7 +83,10 @@ impl Companion {
 struct InThisThread<'a>(ConditionWait<'a>);
 
 // SAFETY: `Python::detach` runs its closure on the calling thread; nothing here is sent anywhere.
-#[expect(unsafe_code, reason = "PyO3 asks for `Send` where it means `usable without the GIL`")]
+#[expect(
+    unsafe_code,
+    reason = "PyO3 asks for `Send` where it means `usable without the GIL`"
+)]
 unsafe impl Send for InThisThread<'_> {}
 
 impl InThisThread<'_> {

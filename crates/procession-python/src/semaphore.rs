@@ -71,8 +71,8 @@ impl PySemaphore {
     /// Give the semaphore its first value, which is also its largest if `bounded`.
     #[pyo3(signature = (value, bounded = false))]
     fn __init__(&self, value: i32, bounded: bool) -> PyResult<()> {
-        let value = u32::try_from(value)
-            .map_err(|_| PyOSError::new_err((INVALID, "Invalid argument")))?;
+        let value =
+            u32::try_from(value).map_err(|_| PyOSError::new_err((INVALID, "Invalid argument")))?;
         let semaphore = if bounded {
             BoundedSemaphore::new(value).map(|bounded| (*bounded).clone())
         } else {

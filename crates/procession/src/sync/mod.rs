@@ -47,8 +47,8 @@ mod front {
     pub(crate) use super::rlock::SharedRLock;
     pub use super::rlock::{RLock, RLockGuard};
     pub(crate) use super::semaphore::SharedSemaphore;
-    pub use super::steps::{BarrierArrival, ConditionWait};
     pub use super::semaphore::{AboveLimit, NewSemaphoreError, Semaphore, SemaphorePermit};
+    pub use super::steps::{BarrierArrival, ConditionWait};
     pub(crate) use super::thread::this_thread;
 }
 #[cfg(not(procession_loom))]
