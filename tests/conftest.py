@@ -9,9 +9,8 @@ import threading
 import time
 from multiprocessing import resource_tracker
 
-import pytest
-
 import procession
+import pytest
 
 METHODS = ("fork", "spawn", "forkserver")
 PATIENCE = 20

@@ -20,7 +20,7 @@ from . import process, reduction
 
 __all__ = ()
 
-_ = (process, reduction, AuthenticationError, BufferTooShort, ProcessError, TimeoutError)
+_ = (AuthenticationError, BufferTooShort, ProcessError, TimeoutError)
 _ = (assert_spawning, get_spawning_popen, set_spawning_popen)
 
 
@@ -167,8 +167,8 @@ class BaseContext(_stdlib.BaseContext):
         return globals().get("reduction")
 
     @reducer.setter
-    def reducer(self, reduction):
-        globals()["reduction"] = reduction
+    def reducer(self, module):
+        globals()["reduction"] = module
 
 
 class BaseProcess(_process.BaseProcess):

@@ -1,20 +1,23 @@
-"""The forkserver: a fresh interpreter that is kept warm, the *template*, and forks whenever a process is wanted.
+"""The forkserver: a fresh interpreter that is kept warm, the *template*, and always one fork of it, the *spare*, that is ready for an order.
 
-Each process that needs one has a template of its own, started like a spawned child, with one end of a socket pair. It imports what shall be preloaded; then, for each request (the name
-of a mail queue, descriptors) it forks. The new process is a child of *ours*, not the template's (`CLONE_PARENT`): we wait for it as for any other, nobody relays its exit code. It
-answers the request itself, before it takes its mail.
+Each process that needs one has a template of its own, started like a spawned child, with one end of a socket pair. It imports what shall be preloaded and forks the spare, which says
+that it is ready and sleeps on the socket. The spare is a child of *ours*, not the template's (`CLONE_PARENT`): we wait for it as for any other, nobody relays its exit code. A start
+sends it one message, its pid, the name of a mail queue, and descriptors, and so waits for no fork unless the last start was just now. When the spare has its order it rings, and the template forks the next.
 
 A process with several threads cannot be forked like that, and preloaded modules may start some. Then the template forks as usual and passes the exit code on.
 
 When one of them dies:
 
-- The template: its end of the socket is closed when nobody is left who could answer. So the end of file without an answer says that nobody has taken or will take the mail, and a
-  new template is asked.
-- The child: before it answered, as above; later, it is a child that died. If it was relayed and the template has died, nobody knows its exit code: 255.
-- We: the template finds our end of the socket closed, or, if somebody has a copy of it, our pidfd readable.
+- The template: we see it at the next start, kill the spare, and start a new template.
+- The spare, before it has its order: the template tells us its pid, so that we reap it, and ends. An order that was sent meanwhile is a process that was killed before it came up:
+  it names the pid that it is for, so nobody else takes it.
+- Later it is a child that died. If it was relayed and the template has died, nobody knows its exit code: 255.
+- We: the others find our end of the socket closed, or, if somebody has a copy of it, our pidfd readable, and end.
 """
 
+import contextlib
 import errno
+import gc
 import os
 import select
 import signal
@@ -30,10 +33,10 @@ __all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set
 
 # The kernel passes at most 253 descriptors with a message.
 MAXFDS_TO_SEND = 252
-# The name of a mail queue.
-_REQUEST_SIZE = 32
-# What a new process answers: its pid and 0; or the template: 0 and why it could not fork.
-_ANSWER = struct.Struct("ii")
+# Up the socket: the pid of a spare and 0; or 0, and why there is none.
+_NEWS = struct.Struct("ii")
+# Down the socket: for whom, and the name of the mail queue.
+_ORDER = struct.Struct("i32s")
 _EXIT_CODE = struct.Struct("i")
 # So many templates in a row may die.
 _ATTEMPTS = 3
@@ -69,42 +72,56 @@ class ForkServer:
             self._ensure_running()
 
     def connect_to_new_process(self, fds, mail):
-        """Have a process forked.
+        """Have a process do what is in a mail queue.
 
         Args:
             fds: Descriptors that it gets copies of; see `get_inherited_fds`.
-            mail: Name of the queue with what it has to do.
+            mail: Name of the queue.
 
         Returns:
-            Its pid; and, unless it is our child, its sentinel and a descriptor from which its exit code can be read.
+            Its pid; its sentinel; and, unless it is our child, a descriptor from which its exit code can be read, else `None`.
         """
         if len(fds) > MAXFDS_TO_SEND:
             raise ValueError("too many fds")
         with self._lock:
             for _ in range(_ATTEMPTS):
                 self._ensure_running()
-                answer, relay = self._ask(mail.encode(), fds)
-                if answer:
-                    break
+                try:
+                    if spare := self._hand_over(mail.encode(), fds):
+                        return spare
+                except BaseException:
+                    # Who knows what has been read and written.
+                    self._bury()
+                    raise
                 self._bury()
-        if not answer:
-            raise ChildProcessError("the forkserver dies whenever it is asked for a process")
-        pid, error = _ANSWER.unpack(answer)
-        if error:
-            raise OSError(error, os.strerror(error))
-        return pid, relay
+        raise ChildProcessError("the forkserver dies whenever it is asked for a process")
 
-    def _ask(self, request, fds):
+    def _hand_over(self, mail, fds):
+        spare = self._next_spare()
+        if spare is None:
+            return None
+        pid, sentinel, exit_code_fd = spare
         try:
-            socket.send_fds(self._socket, [request], fds)
-            answer, relay, _, _ = socket.recv_fds(self._socket, _ANSWER.size, 2, socket.MSG_CMSG_CLOEXEC)
+            socket.send_fds(self._socket, [_ORDER.pack(pid, mail)], fds)
         except ConnectionError:
-            return b"", []
-        except BaseException:
-            # The answer may still come, and nobody would know whose it is.
-            self._bury()
-            raise
-        return answer, relay
+            popen_fork.kill(pid, sentinel)
+            popen_fork.close_fds([sentinel] if exit_code_fd is None else [sentinel, exit_code_fd])
+            return None
+        return spare
+
+    def _next_spare(self):
+        while True:
+            news, fds = _receive(self._socket, _NEWS.size, 2)
+            if not news:
+                return None
+            pid, error = _NEWS.unpack(news)
+            if error:
+                raise OSError(error, os.strerror(error))
+            sentinel, exit_code_fd = fds or (popen_fork.open_sentinel(pid), None)
+            if not popen_fork.is_ready(sentinel, 0):
+                return pid, sentinel, exit_code_fd
+            popen_fork.reap(pid, sentinel)
+            popen_fork.close_fds(fds or [sentinel])
 
     def _ensure_running(self):
         if self._forkserver_pid is not None:
@@ -144,16 +161,17 @@ class ForkServer:
                 self._bury()
 
     def _bury(self):
-        """End and reap the template, and whoever answers a request that was given up."""
+        """End and reap the template, and its spare."""
         popen_fork.kill(self._forkserver_pid, self._sentinel)
+        self._socket.setblocking(False)
         try:
-            while answer := self._socket.recv(_ANSWER.size):
-                pid, _ = _ANSWER.unpack(answer)
+            while news := self._socket.recv(_NEWS.size):
+                pid, _ = _NEWS.unpack(news)
                 if pid:
                     sentinel = popen_fork.open_sentinel(pid)
                     popen_fork.kill(pid, sentinel)
                     os.close(sentinel)
-        except ConnectionError:
+        except (BlockingIOError, ConnectionError):
             pass
         self._forget()
 
@@ -220,55 +238,74 @@ class _Template:
         self.handlers = handlers
         self.by_main_thread = by_main_thread
         self.parent = popen_fork.open_sentinel(os.getppid())
+        self.taken = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         # Of our own children: sentinel -> pid, descriptor to write the exit code to.
         self.relayed = {}
-        self.poll = select.poll()
 
     def serve(self):
-        """Fork as often as it is asked for, until the parent is gone. The children end in here."""
-        self.poll.register(self.connection, select.POLLIN)
-        self.poll.register(self.parent, select.POLLIN)
+        """Keep a spare until the parent is gone. The spares end in here."""
+        poll = select.poll()
+        poll.register(self.parent, select.POLLIN)
+        poll.register(self.taken, select.POLLIN)
+        # Only whether it is closed: what comes in is for the spare.
+        poll.register(self.connection, select.POLLRDHUP)
+        gc.collect()
+        gc.freeze()
+        running = True
+        while running:
+            try:
+                spare, pid = self.fork()
+            except OSError as error:
+                self.tell(0, error.errno or errno.EAGAIN)
+                return
+            poll.register(spare, select.POLLIN)
+            running = self.wait_until_taken(poll, spare, pid)
+            if spare not in self.relayed:
+                poll.unregister(spare)
+                os.close(spare)
+
+    def wait_until_taken(self, poll, spare, pid):
+        """Return whether another spare is needed."""
         while True:
-            for fd, _ in self.poll.poll():
-                if fd in self.relayed:
-                    self.tell_exit_code(fd)
-                elif fd == self.parent or not self.take_request():
-                    return
+            ready = {fd for fd, _ in poll.poll()}
+            for sentinel in ready & self.relayed.keys() - {spare}:
+                poll.unregister(sentinel)
+                self.tell_exit_code(sentinel)
+            # First: it may have taken its order and have ended since.
+            if self.is_taken():
+                return True
+            if spare in ready:
+                self.tell(pid, 0)
+                return False
+            if self.parent in ready or self.connection.fileno() in ready:
+                return False
 
-    def take_request(self):
-        request, fds, _, _ = socket.recv_fds(
-            self.connection, _REQUEST_SIZE, MAXFDS_TO_SEND, socket.MSG_CMSG_CLOEXEC
-        )
-        if not request:
-            return False
+    def is_taken(self):
         try:
-            self.fork(request.decode(), fds)
-        except OSError as error:
-            self.answer(0, error.errno or errno.EAGAIN)
-        popen_fork.close_fds(fds)
-        return True
+            return os.eventfd_read(self.taken) > 0
+        except BlockingIOError:
+            return False
 
-    def fork(self, mail, fds):
-        # From here on the new process, too, holds its mail.
-        mail = _procession.Queue.by_name(mail)
+    def fork(self):
+        """Fork a spare; its sentinel and pid."""
         try:
             pid = _procession.fork_sibling()
         except OSError:
-            self.fork_relayed(mail, fds)
-            return
+            return self.fork_relayed()
         if pid == 0:
-            popen_fork.run_child(lambda: self.be_child(mail, fds, []))
+            popen_fork.run_child(self.stand_by)
+        return popen_fork.open_sentinel(pid), pid
 
-    def fork_relayed(self, mail, fds):
+    def fork_relayed(self):
         result, to_write = os.pipe()
         try:
             with warnings.catch_warnings():
-                # That there are threads is not the user's doing.
+                # That there are threads is known.
                 warnings.simplefilter("ignore", DeprecationWarning)
                 pid = os.fork()
             if pid == 0:
                 os.close(to_write)
-                popen_fork.run_child(lambda: self.be_child(mail, fds, [os.pidfd_open(os.getpid()), result]))
+                popen_fork.run_child(lambda: self.stand_by([os.pidfd_open(os.getpid()), result]))
         except BaseException:
             os.close(to_write)
             raise
@@ -276,37 +313,63 @@ class _Template:
             os.close(result)
         sentinel = popen_fork.open_sentinel(pid)
         self.relayed[sentinel] = pid, to_write
-        self.poll.register(sentinel, select.POLLIN)
+        return sentinel, pid
 
     def tell_exit_code(self, sentinel):
         pid, to_write = self.relayed.pop(sentinel)
-        self.poll.unregister(sentinel)
         code = popen_fork.reap(pid, sentinel)
-        try:
+        # Unless nobody wants to know.
+        with contextlib.suppress(BrokenPipeError):
             os.write(to_write, _EXIT_CODE.pack(code))
-        except BrokenPipeError:
-            # Nobody wants to know.
-            pass
         popen_fork.close_fds([sentinel, to_write])
 
-    def be_child(self, mail, fds, relay):
-        """In a forked process: do what is in the mail; the exit code."""
-        for number, handler in self.handlers.items():
-            signal.signal(number, handler)
-        self.answer(os.getpid(), 0, relay)
-        self.connection.close()
+    def tell(self, pid, error, fds=()):
+        # Unless the parent is gone.
+        with contextlib.suppress(ConnectionError):
+            socket.send_fds(self.connection, [_NEWS.pack(pid, error)], fds)
+
+    def stand_by(self, relay=()):
+        """In the spare: do what is ordered; the exit code."""
+        self.tell(os.getpid(), 0, relay)
         popen_fork.close_fds(relay)
         for sentinel, (_, to_write) in self.relayed.items():
             popen_fork.close_fds([sentinel, to_write])
-        _forkserver._inherited_fds = fds
-        return spawn._main(mail, self.parent, self.by_main_thread)
+        order = self.wait_for_order()
+        if order is None:
+            return 0
+        os.eventfd_write(self.taken, 1)
+        os.close(self.taken)
+        self.connection.close()
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+        mail, _forkserver._inherited_fds = order
+        return spawn._main(_procession.Queue.by_name(mail), self.parent, self.by_main_thread)
 
-    def answer(self, pid, error, fds=()):
-        try:
-            socket.send_fds(self.connection, [_ANSWER.pack(pid, error)], fds)
-        except ConnectionError:
-            # The parent is gone.
-            pass
+    def wait_for_order(self):
+        """Return the name of the mail queue and descriptors; `None`: the parent is gone."""
+        poll = select.poll()
+        poll.register(self.parent, select.POLLIN)
+        poll.register(self.connection, select.POLLIN)
+        while True:
+            if self.connection.fileno() not in {fd for fd, _ in poll.poll()}:
+                return None
+            order, fds = _receive(self.connection, _ORDER.size, MAXFDS_TO_SEND)
+            if not order:
+                return None
+            pid, mail = _ORDER.unpack(order)
+            if pid == os.getpid():
+                return mail.decode(), fds
+            popen_fork.close_fds(fds)
+
+
+def _receive(connection, size, max_fds):
+    """Receive a message and descriptors; an empty one: the other side is gone."""
+    try:
+        message, fds, _, _ = socket.recv_fds(connection, size, max_fds, socket.MSG_CMSG_CLOEXEC)
+    except ConnectionResetError:
+        # It has left something unread.
+        return b"", []
+    return message, fds
 
 
 def read_exit_code(fd):

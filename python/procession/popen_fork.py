@@ -1,6 +1,7 @@
 """Starting processes by fork, and what all start methods do with a started process."""
 
 import atexit
+import contextlib
 import os
 import select
 import signal
@@ -83,11 +84,9 @@ def reap(pid, sentinel):
 
 def kill(pid, sentinel):
     """Kill and reap a child."""
-    try:
+    # Unless it was gone already.
+    with contextlib.suppress(OSError):
         signal.pidfd_send_signal(sentinel, signal.SIGKILL)
-    except OSError:
-        # It was gone already.
-        pass
     reap(pid, sentinel)
 
 

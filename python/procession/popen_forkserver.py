@@ -1,6 +1,6 @@
 """Starting processes by asking the forkserver."""
 
-from . import forkserver, popen_fork, popen_spawn_posix
+from . import forkserver, popen_spawn_posix
 
 __all__ = ["Popen"]
 
@@ -28,13 +28,8 @@ class Popen(popen_spawn_posix.Popen):
 
     def _launch(self, process_obj):
         self._write_mail(process_obj)
-        self.pid, relay = forkserver.connect_to_new_process(self._fds, self._mail.name)
-        self._exit_code_fd = None
-        if relay:
-            sentinel, self._exit_code_fd = relay
-            self._watch(sentinel, self._exit_code_fd)
-        else:
-            self._watch(popen_fork.open_sentinel(self.pid))
+        self.pid, sentinel, self._exit_code_fd = forkserver.connect_to_new_process(self._fds, self._mail.name)
+        self._watch(sentinel, *([] if self._exit_code_fd is None else [self._exit_code_fd]))
 
     def _exit_code(self):
         if self._exit_code_fd is None:

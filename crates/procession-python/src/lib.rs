@@ -14,8 +14,10 @@ mod event;
 mod joinable_queue;
 mod letter;
 mod lock;
+mod manager;
 mod message;
 mod pickle;
+mod pool;
 mod process;
 mod queue;
 mod rlock;
@@ -33,14 +35,16 @@ fn _procession(module: &Bound<'_, PyModule>) -> PyResult<()> {
     buffer::register(module)?;
     process::register(module)?;
     queue::register(module)?;
+    joinable_queue::register(module)?;
+    simple_queue::register(module)?;
+    connection::register(module)?;
+    shared_memory::register(module)?;
     lock::register(module)?;
+    manager::register(module)?;
+    pool::register(module)?;
     rlock::register(module)?;
     semaphore::register(module)?;
     condition::register(module)?;
     event::register(module)?;
-    barrier::register(module)?;
-    joinable_queue::register(module)?;
-    simple_queue::register(module)?;
-    connection::register(module)?;
-    shared_memory::register(module)
+    barrier::register(module)
 }

@@ -119,9 +119,14 @@ pub(crate) fn provide<R>(objects: Vec<Object>, f: impl FnOnce() -> R) -> R {
     result
 }
 
+/// Say whether a message for a process of the family is in the making: what is pickled now will be unpickled by nobody else.
+#[pyfunction]
+fn in_message() -> bool {
+    PACKING.with_borrow(|stack| !stack.is_empty())
+}
+
 /// What `__reduce__` returns: how to make the object again.
 pub(crate) type Reduced<'py> = (Bound<'py, PyAny>, Bound<'py, PyTuple>);
-
 /// What `__reduce__` of a shared object returns: how to make it again, of the same class.
 pub(crate) fn reduce<'py>(object: &Bound<'py, PyAny>, shared: Object) -> PyResult<Reduced<'py>> {
     reduce_with(object, shared, PyTuple::empty(object.py()))
@@ -167,7 +172,7 @@ fn take<'py>(
             "a shared object can only be unpickled from the message that it was sent in",
         )
     })?;
-    make_with(class, object, rest)
+    make(class, object, rest)
 }
 
 /// Open a shared object by its name.
@@ -179,10 +184,11 @@ fn open<'py>(
     name: [u8; 16],
     rest: &Bound<'py, PyTuple>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    make_with(class, Object::open(kind, Handle::from_bytes(name))?, rest)
+    make(class, Object::open(kind, Handle::from_bytes(name))?, rest)
 }
 
-fn make_with<'py>(
+/// The Python object of a class for a shared object.
+pub(crate) fn make<'py>(
     class: &Bound<'py, PyType>,
     object: Object,
     rest: &Bound<'py, PyTuple>,
@@ -192,13 +198,9 @@ fn make_with<'py>(
     class.call_method1("__new__", arguments.cast_into::<PyTuple>()?)
 }
 
-/// The Python object of a class for a shared object.
-pub(crate) fn make<'py>(class: &Bound<'py, PyType>, object: Object) -> PyResult<Bound<'py, PyAny>> {
-    class.call_method1("__new__", (class, Parcel(object)))
-}
-
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(take, module)?)?;
     module.add_function(wrap_pyfunction!(open, module)?)?;
+    module.add_function(wrap_pyfunction!(in_message, module)?)?;
     module.add_class::<Parcel>()
 }

@@ -14,6 +14,18 @@ const FAR: Duration = Duration::from_secs(3600);
 /// When to give up; `None`: never.
 pub(crate) type Deadline = Option<Instant>;
 
+/// A `block=` argument: anything that is true or false.
+#[derive(Clone, Copy)]
+pub(crate) struct Truth(pub(crate) bool);
+
+impl<'py> FromPyObject<'_, 'py> for Truth {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        object.is_truthy().map(Self)
+    }
+}
+
 /// The deadline that a Python timeout in seconds means now. `None`: no timeout; negative: at once; beyond the clock's range: none.
 pub(crate) fn deadline_after(timeout: Option<f64>) -> PyResult<Deadline> {
     let Some(seconds) = timeout else {
@@ -46,18 +58,6 @@ pub(crate) fn insist<T: Send>(
             Err(error) if raised.is_ok() => raised = Err(error),
             Err(error) => return Err(error),
         }
-    }
-}
-
-/// A Python truth value: whatever object says whether to wait.
-#[derive(Clone, Copy)]
-pub(crate) struct Truth(pub(crate) bool);
-
-impl<'py> FromPyObject<'_, 'py> for Truth {
-    type Error = PyErr;
-
-    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        object.is_truthy().map(Self)
     }
 }
 
