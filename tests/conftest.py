@@ -62,15 +62,24 @@ def list_left(before):
 
 
 def processes():
-    """Return our children, but for the servers that live as long as we do."""
-    found = collections.Counter()
+    """Return our children, but for those that live as long as we do: the forkserver with the spare that it keeps, the resource tracker."""
+    found, of_forkserver = collections.Counter(), 0
+    for command in children():
+        if "resource_tracker" in command:
+            continue
+        of_forkserver += "socket=" in command
+        if "socket=" not in command or of_forkserver > 2:
+            found[command] += 1
+    return found
+
+
+def children():
+    """Return pids and commands of our children."""
     for thread in pathlib.Path("/proc/self/task").iterdir():
         with contextlib.suppress(OSError):
             for pid in (thread / "children").read_text().split():
-                command = pathlib.Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-                if not any(server in command for server in ("forkserver", "resource_tracker")):
-                    found[f"{pid} {command}"] += 1
-    return found
+                command = pathlib.Path(f"/proc/{pid}/cmdline").read_text()
+                yield f"{pid} {command}".replace("\0", " ")
 
 
 def descriptors():
