@@ -16,8 +16,6 @@ from multiprocessing.context import (
     set_spawning_popen,
 )
 
-from . import process, reduction
-
 __all__ = ()
 
 _ = (AuthenticationError, BufferTooShort, ProcessError, TimeoutError)
