@@ -16,10 +16,13 @@ from multiprocessing.context import (
     set_spawning_popen,
 )
 
+from . import process, reduction
+
 __all__ = ()
 
 _ = (AuthenticationError, BufferTooShort, ProcessError, TimeoutError)
 _ = (assert_spawning, get_spawning_popen, set_spawning_popen)
+_ = (process, reduction)
 
 
 class BaseContext(_stdlib.BaseContext):
