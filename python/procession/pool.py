@@ -35,7 +35,7 @@ from multiprocessing.pool import (
 )
 
 from . import _procession, util
-from .context import get_context
+from .context import _default_context
 
 __all__ = [
     "CLOSE",
@@ -527,7 +527,7 @@ class Pool(_Calls):
     def __init__(self, processes=None, initializer=None, initargs=(), maxtasksperchild=None, context=None):
         self._pool = []
         self._state = INIT
-        self._ctx = context or get_context()
+        self._ctx = context or _default_context.get_context()
         self._streams = weakref.WeakSet()
         self._feeders = weakref.WeakSet()
         if processes is None:

@@ -28,6 +28,7 @@ pub(crate) struct PyMapTask {
     future: MapFuture<Reply>,
     kind: Kind,
     manner: Manner,
+    function: Py<PyAny>,
     /// Exceptions of items that could not be pickled, and of the iterable itself, in order.
     errors: Mutex<Vec<Py<PyAny>>>,
     settled: Mutex<Option<Settled>>,
@@ -110,6 +111,7 @@ impl PyMapTask {
             future,
             kind,
             manner: crew.manner,
+            function: function.clone().unbind(),
             errors: Mutex::new(errors.collect()),
             settled: Mutex::new(None),
         };
@@ -184,7 +186,7 @@ impl PyMapTask {
                 let mut errors = self.errors.lock().unwrap_or_else(PoisonError::into_inner);
                 return Ok(Err(errors.remove(0)));
             }
-            let result = match settle(py, self.manner, outcome) {
+            let result = match settle(py, self.manner, &self.function, outcome) {
                 Ok(result) => result.into_bound(py),
                 Err(error) => return Ok(Err(error)),
             };

@@ -27,14 +27,19 @@ impl Manner {
 pub(super) type Settled = Result<Py<PyAny>, Py<PyAny>>;
 
 /// What came of a task.
-pub(super) fn settle(py: Python<'_>, manner: Manner, outcome: Result<Reply, TaskError>) -> Settled {
+pub(super) fn settle(
+    py: Python<'_>,
+    manner: Manner,
+    function: &Py<PyAny>,
+    outcome: Result<Reply, TaskError>,
+) -> Settled {
     match outcome {
         Ok(Reply::Returned(message)) => match decode(py, message) {
             Ok(object) => Ok(object.unbind()),
             Err(error) => Err(made(py, "_unreadable_here", (error.value(py),))),
         },
         Ok(reply) => Err(exception(py, manner, reply)),
-        Err(error) => Err(failure(py, manner, &error)),
+        Err(error) => Err(failure(py, manner, function.bind(py), &error)),
     }
 }
 
@@ -106,10 +111,19 @@ fn words(py: Python<'_>, factory: &str, text: Text, executor: bool) -> Py<PyAny>
 }
 
 /// The exception for a task that the engine gave up.
-fn failure(py: Python<'_>, manner: Manner, error: &TaskError) -> Py<PyAny> {
+fn failure(
+    py: Python<'_>,
+    manner: Manner,
+    function: &Bound<'_, PyAny>,
+    error: &TaskError,
+) -> Py<PyAny> {
     let text = error.to_string();
     match error {
-        TaskError::WorkerDied(died) => worker_died(py, died),
+        TaskError::WorkerDied(died) => {
+            let mut died = died.clone();
+            died.task = describe(&died.task, function);
+            worker_died(py, &died)
+        }
         TaskError::TimedOut { limit } => made(py, "TaskTimeout", (text, limit.as_secs_f64())),
         TaskError::Cancelled => made(py, "_cancelled", ()),
         TaskError::Broken(broken) => broken_pool(py, manner, broken),
@@ -124,6 +138,18 @@ fn failure(py: Python<'_>, manner: Manner, error: &TaskError) -> Py<PyAny> {
         | TaskError::AlreadyTaken
         | TaskError::NotOurs => made(py, "_terminated", (text,)),
     }
+}
+
+/// The engine's words for a task, with the name of the Python function that it called.
+fn describe(task: &str, function: &Bound<'_, PyAny>) -> String {
+    let Some((number, _)) = task.split_once(" of `") else {
+        return task.to_owned();
+    };
+    let name = function
+        .getattr("__qualname__")
+        .and_then(|name| name.extract::<String>())
+        .unwrap_or_else(|_| function.get_type().to_string());
+    format!("{number} of `{name}`")
 }
 
 fn worker_died(py: Python<'_>, died: &WorkerDied) -> Py<PyAny> {

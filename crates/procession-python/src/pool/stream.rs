@@ -50,6 +50,7 @@ struct Core {
     crew: Py<PyCrew>,
     kind: Kind,
     manner: Manner,
+    function: Py<PyAny>,
     shipped: Arc<Shipped>,
     waiter: FeedWaiter,
     /// Read by whoever takes results; `None` at its end, and if items are pushed.
@@ -65,6 +66,8 @@ struct State {
     current: VecDeque<Py<PyAny>>,
     /// Items will be pushed.
     open: bool,
+    /// Nobody will take results.
+    unwanted: bool,
     /// Exceptions of items that could not be pickled, in order.
     unsent: VecDeque<PyErr>,
     /// The iterable's own, after all results.
@@ -135,7 +138,7 @@ impl Core {
         }
         drop(state);
         self.changed.notify_all();
-        let settled = settle(py, self.manner, outcome);
+        let settled = settle(py, self.manner, &self.function, outcome);
         match settled {
             Err(error) => Some(Err(PyErr::from_value(error.into_bound(py)))),
             Ok(result) if !self.kind.is_chunk() => Some(Ok(result)),
@@ -252,17 +255,24 @@ impl Core {
         py.detach(|| drop(feed));
     }
 
-    /// Nobody will take the results.
-    fn let_run(&self, py: Python<'_>) {
-        // What cannot be read or submitted now is nobody's concern.
-        let _ = self.read_all(py);
-        let mut state = self.state(py);
-        if !state.open
+    /// Lets go of tasks whose results nobody wants, once all were submitted.
+    fn let_go(&self, state: &mut State) {
+        if state.unwanted
+            && !state.open
             && let Some(feed) = state.feed.take()
         {
             let shipped = Arc::clone(&self.shipped);
             feed.let_run(move || drop(shipped));
         }
+    }
+
+    /// Nobody will take the results.
+    fn let_run(&self, py: Python<'_>) {
+        // What cannot be read or submitted now is nobody's concern.
+        let _ = self.read_all(py);
+        let mut state = self.state(py);
+        state.unwanted = true;
+        self.let_go(&mut state);
     }
 }
 
@@ -302,6 +312,7 @@ impl PyStream {
             crew: crew.clone().unbind(),
             kind,
             manner: of.manner,
+            function: function.clone().unbind(),
             shipped: of.functions.many(function)?,
             waiter: feed.waiter(),
             input: Mutex::new(input.map(Bound::unbind)),
@@ -309,6 +320,7 @@ impl PyStream {
                 feed: Some(feed),
                 current: VecDeque::new(),
                 open: items.is_none(),
+                unwanted: false,
                 unsent: VecDeque::new(),
                 end: None,
             }),
@@ -443,6 +455,7 @@ impl PyFeeder {
         if let Some(error) = error {
             state.end = Some(PyErr::from_value(error));
         }
+        self.core.let_go(&mut state);
         drop(state);
         self.core.changed.notify_all();
     }

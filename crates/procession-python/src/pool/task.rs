@@ -25,6 +25,7 @@ pub(crate) struct PyTask {
     /// None: it could not be sent.
     future: Option<Future<Reply>>,
     manner: Manner,
+    function: Py<PyAny>,
     settled: Mutex<Option<Settled>>,
 }
 
@@ -41,7 +42,12 @@ impl PyTask {
         let mut settled = self.settled_slot(py);
         let settled = settled.get_or_insert_with(|| {
             let outcome = self.future.as_ref().map(Future::try_result);
-            settle(py, self.manner, outcome.unwrap_or(Err(TaskError::NotDone)))
+            settle(
+                py,
+                self.manner,
+                &self.function,
+                outcome.unwrap_or(Err(TaskError::NotDone)),
+            )
         });
         match settled {
             Ok(object) => Ok(object.clone_ref(py)),
@@ -67,6 +73,7 @@ impl PyTask {
         let unsent = |error: PyErr| Self {
             future: None,
             manner: crew.manner,
+            function: function.clone().unbind(),
             settled: Mutex::new(Some(Err(error.into_value(py).into_any()))),
         };
         let call = crew.functions.once(function).and_then(|function| {
@@ -90,6 +97,7 @@ impl PyTask {
             Ok(future) => Ok(Self {
                 future: Some(future),
                 manner: crew.manner,
+                function: function.clone().unbind(),
                 settled: Mutex::new(None),
             }),
             Err(error @ SubmitError::Encode(_)) => Ok(unsent(crew.refusal(py, error))),

@@ -133,9 +133,11 @@ fn unreadable(py: Python<'_>, what: &str, error: &PyErr) -> Reply {
 /// An exception in words.
 pub(super) fn in_words(py: Python<'_>, error: &PyErr) -> Text {
     static DESCRIBE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    // With its traceback, which the value itself may not have yet.
+    let exception = error.clone_ref(py).into_value(py);
     let words = DESCRIBE
         .import(py, "procession.pool", "_in_words")
-        .and_then(|describe| describe.call1((error.value(py),)))
+        .and_then(|describe| describe.call1((exception,)))
         .and_then(|words| words.extract());
     match words {
         Ok((type_name, message, traceback)) => Text {
