@@ -21,6 +21,7 @@ __all__ = ()
 
 _ = (AuthenticationError, BufferTooShort, ProcessError, TimeoutError)
 _ = (assert_spawning, get_spawning_popen, set_spawning_popen)
+_ = (process, reduction)
 
 
 class BaseContext(_stdlib.BaseContext):

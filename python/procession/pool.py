@@ -9,7 +9,6 @@ Calls have options of their own: `pool.with_options(timeout=5, retries=2).map(f,
 import builtins
 import collections
 import itertools
-import os
 import signal
 import sys
 import threading
