@@ -10,7 +10,7 @@ VENV := .venv
 VENV_BENCH := .venv-bench
 export RUST_BACKTRACE ?= 0
 
-.PHONY: help demo test test-rust test-python lint python fmt doc bench bench-python loom crash clean
+.PHONY: help demo test test-rust test-python lint python conformance fmt doc bench bench-python loom crash clean
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
@@ -44,6 +44,11 @@ $(VENV)/ready: pyproject.toml
 	$(VENV)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
 	$(VENV)/bin/python -m pip install --quiet --group dev
 	touch $@
+
+PYTHONS ?= 3.11 3.12 3.13
+METHODS ?= fork spawn forkserver
+conformance: python ## CPython's own tests, ours beside the stdlib (PYTHONS=3.12 METHODS="fork spawn" CONFORMANCE="-k TestPool -v")
+	$(VENV)/bin/python tests/conformance run --pythons $(PYTHONS) --methods $(METHODS) $(CONFORMANCE)
 
 fmt: $(VENV)/ready ## format the sources
 	$(CARGO) fmt --all

@@ -79,9 +79,7 @@ def test_record_survives_its_file(tmp_path: Path) -> None:
     assert loaded.private == saved.private
 
 
-@pytest.mark.parametrize(
-    "path", sorted(record.BASELINES.glob("*.json")), ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", sorted(record.BASELINES.glob("*.json")), ids=lambda path: path.stem)
 def test_baseline_has_no_failure(path: Path) -> None:
     kept = record.load(path)
     assert kept.name == path.stem
@@ -131,9 +129,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def test_killed_runner_leaves_nothing() -> None:
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED_RUNNER], stdout=subprocess.PIPE, text=True, cwd=RUNNER.parent
-    )
+    killed = subprocess.run([sys.executable, "-c", KILLED_RUNNER], stdout=subprocess.PIPE, text=True, cwd=RUNNER.parent)
     pid, folder = killed.stdout.split()
     deadline = time.monotonic() + 60
     while processes.members(int(pid)) or Path(folder).exists():
@@ -167,9 +163,7 @@ def stand_in(tmp_path: Path) -> Path:
 
 
 def test_try_runs_a_test_of_cpython(python: str, stand_in: Path) -> None:
-    answer = run_conformance(
-        python, stand_in, "try", "-p", python, "-k", "WithProcessesTestEvent.test_repr"
-    )
+    answer = run_conformance(python, stand_in, "try", "-p", python, "-k", "WithProcessesTestEvent.test_repr")
     assert "1 run, 0 bad" in answer.stdout, answer
     assert "the stdlib's stand in" in answer.stdout
     assert answer.returncode == 0

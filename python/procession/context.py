@@ -3,8 +3,6 @@
 Ours are contexts of `multiprocessing`, too (subclasses of its `BaseContext`): code that takes a `mp_context=` or `multiprocessing_context=` accepts them.
 """
 
-import atexit
-import os
 import signal
 from multiprocessing import context as _stdlib
 from multiprocessing import process as _process
@@ -18,7 +16,7 @@ from multiprocessing.context import (
     set_spawning_popen,
 )
 
-from . import reduction
+from . import process, reduction
 
 __all__ = ()
 
@@ -169,8 +167,8 @@ class BaseContext(_stdlib.BaseContext):
         return globals().get("reduction")
 
     @reducer.setter
-    def reducer(self, reduction):
-        globals()["reduction"] = reduction
+    def reducer(self, module):
+        globals()["reduction"] = module
 
 
 class BaseProcess(_process.BaseProcess):
@@ -305,29 +303,3 @@ _default_context = DefaultContext(_concrete_contexts[_stdlib._default_context.ge
 
 def _force_start_method(method):
     _default_context._actual_context = _concrete_contexts[method]
-
-
-def run_child(process_obj, parent_pid):
-    """Run a process object in a process that was forked for it, and end with its exit code; never returns."""
-    from . import _procession, util
-
-    code = 1
-    try:
-        # What the parent wants done at its exit is not ours to do.
-        atexit._clear()
-        atexit.register(util._exit_function)
-        code = process_obj._bootstrap(parent_sentinel=parent_sentinel(parent_pid))
-    finally:
-        atexit._run_exitfuncs()
-        _procession.leave_family()
-        os._exit(code)
-
-
-def parent_sentinel(pid):
-    """Return a descriptor that becomes readable when the process `pid`, which started us, ends."""
-    try:
-        return os.pidfd_open(pid)
-    except ProcessLookupError:
-        ended, end = os.pipe()
-        os.close(end)
-        return ended

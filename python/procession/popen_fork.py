@@ -1,11 +1,20 @@
 """Starting processes by fork, and what all start methods do with a started process."""
 
+import atexit
+import contextlib
 import os
+import select
+import signal
+import sys
+import threading
 from multiprocessing import popen_fork as _stdlib
 
-from . import context, util
+from . import _procession, util
 
 __all__ = ["Popen"]
+
+# Exit code of a process of which nobody knows how it ended.
+_UNKNOWN = 255
 
 
 class Popen(_stdlib.Popen):
@@ -17,13 +26,115 @@ class Popen(_stdlib.Popen):
     method = "fork"
 
     def _launch(self, process_obj):
-        parent = os.getpid()
+        parent, by_main_thread = os.getpid(), is_main_thread()
         self.pid = os.fork()
         if self.pid == 0:
-            context.run_child(process_obj, parent)
-        self._watch()
+            run_child(lambda: run(process_obj, open_sentinel(parent), by_main_thread))
+        self._watch(open_sentinel(self.pid))
 
-    def _watch(self):
-        """Open the sentinel."""
-        self.sentinel = context.parent_sentinel(self.pid)
-        self.finalizer = util.Finalize(self, util.close_fds, (self.sentinel,))
+    def _watch(self, sentinel, *others):
+        """Take charge of the sentinel of the process, and other descriptors."""
+        self.sentinel = sentinel
+        self.finalizer = util.Finalize(self, util.close_fds, (sentinel, *others))
+
+    def poll(self, flag=os.WNOHANG):
+        """Return the exit code; `None` if the process runs."""
+        return self.wait(0 if flag == os.WNOHANG else None)
+
+    def wait(self, timeout=None):
+        """Wait for the exit code; `None` if the process still runs after `timeout` seconds."""
+        if self.returncode is None and is_ready(self.sentinel, timeout):
+            self.returncode = self._exit_code()
+        return self.returncode
+
+    def _send_signal(self, sig):
+        if self.returncode is None:
+            try:
+                signal.pidfd_send_signal(self.sentinel, sig)
+            except ProcessLookupError:
+                pass
+            except OSError:
+                if self.wait(0.1) is None:
+                    raise
+
+    def _exit_code(self):
+        return reap(self.pid, self.sentinel)
+
+
+def is_main_thread():
+    """Say whether this is the thread that the process began with: to the kernel, threads are parents."""
+    return threading.get_native_id() == os.getpid()
+
+
+def is_ready(sentinel, timeout):
+    """Wait for the end of a process at most `timeout` seconds, `None`: for ever; say whether it has ended."""
+    poll = select.poll()
+    poll.register(sentinel, select.POLLIN)
+    return bool(poll.poll(None if timeout is None else max(timeout, 0) * 1000))
+
+
+def reap(pid, sentinel):
+    """Wait for a child and return its exit code; `_UNKNOWN` if somebody else has reaped it."""
+    is_ready(sentinel, None)
+    try:
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    except ChildProcessError:
+        return _UNKNOWN
+
+
+def kill(pid, sentinel):
+    """Kill and reap a child."""
+    # Unless it was gone already.
+    with contextlib.suppress(OSError):
+        signal.pidfd_send_signal(sentinel, signal.SIGKILL)
+    reap(pid, sentinel)
+
+
+def open_sentinel(pid):
+    """Return a descriptor that becomes readable when the process `pid` ends, or has ended."""
+    try:
+        return os.pidfd_open(pid)
+    except ProcessLookupError:
+        ended, end = os.pipe()
+        os.close(end)
+        return ended
+
+
+def close_fds(fds):
+    for fd in fds:
+        os.close(fd)
+
+
+def run_child(body):
+    """Run `body` in a process that was forked for it, and end with the exit code that it returns; never returns."""
+    code = 1
+    try:
+        # What the parent wants done at its exit is not ours to do.
+        atexit._clear()
+        atexit.register(util._exit_function)
+        code = body()
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    finally:
+        end_child(code)
+
+
+def end_child(code):
+    try:
+        atexit._run_exitfuncs()
+        util._flush_std_streams()
+    finally:
+        _procession.leave_family()
+        os._exit(code)
+
+
+def die_with(parent, by_main_thread):
+    """Have this process killed when its parent ends, even by `kill -9`."""
+    _procession.die_with(parent, by_main_thread=by_main_thread)
+
+
+def run(process_obj, parent, by_main_thread):
+    """Run a process object in a process that was forked from where it was made; the exit code."""
+    if process_obj.daemon:
+        die_with(process_obj._parent_pid, by_main_thread)
+    return process_obj._bootstrap(parent)

@@ -1,6 +1,9 @@
 """Starting processes as fresh interpreters."""
 
-from . import _procession, popen_fork, spawn, util
+import os
+from multiprocessing import resource_tracker
+
+from . import _procession, popen_fork, spawn
 from .context import set_spawning_popen
 
 __all__ = ["Popen"]
@@ -36,18 +39,20 @@ class Popen(popen_fork.Popen):
         return fd
 
     def _launch(self, process_obj):
+        self._write_mail(process_obj)
+        self.pid = spawn.execute(self._fds, mail=self._mail.name)
+        self._watch(popen_fork.open_sentinel(self.pid))
+
+    def _write_mail(self, process_obj):
         set_spawning_popen(self)
         try:
+            self._mail.put((os.getpid(), process_obj.daemon, popen_fork.is_main_thread(), self._tracker()))
             self._mail.put(spawn.get_preparation_data(process_obj._name))
             self._mail.put(process_obj)
         finally:
             set_spawning_popen(None)
-        place = _procession.Place()
-        command = spawn.get_command_line(
-            invitation=place.invitation,
-            mail=self._mail.name,
-            **spawn.tracker_to_share(self._fds),
-        )
-        self.pid = util.spawnv_passfds(spawn.get_executable(), command, [place.fd, *self._fds])
-        place.taken_by(self.pid)
-        self._watch()
+
+    def _tracker(self):
+        """Let the child share the resource tracker of `multiprocessing`, if one runs: for users of its shared memory. Our own objects need none."""
+        fd = resource_tracker._resource_tracker._fd
+        return None if fd is None else self.DupFd(self.duplicate_for_child(fd))

@@ -5,6 +5,7 @@ defined) is sent by value, with cloudpickle.
 """
 
 import copyreg
+import pickle
 import sys
 from multiprocessing import reduction as _stdlib
 from multiprocessing.reduction import (
@@ -15,7 +16,6 @@ from multiprocessing.reduction import (
     ForkingPickler,
     dump,
     recvfds,
-    register,
     sendfds,
 )
 
@@ -64,6 +64,13 @@ _table = {}
 _sizes = None
 
 
+def register(type, reduce):
+    """Register how objects of a type are reduced, for all picklers of this kind."""
+    global _sizes
+    ForkingPickler.register(type, reduce)
+    _sizes = None
+
+
 def dispatch_table():
     """Return the reducers of `copyreg` and `ForkingPickler` as one dict, which is another one whenever there are new ones."""
     global _table, _sizes
@@ -86,16 +93,16 @@ def dump_by_value(obj, sink, error):
     Args:
         obj: The object.
         sink: Where to write: file and buffer callback of a pickler.
-        error: What plain pickle raised; raised again if this fails, too. `None`: plain pickle would have worked, but here only.
+        error: What plain pickle raised; raised again if this fails, too. `None`: plain pickle works, but what it wrote may mean nothing elsewhere.
     """
     try:
-        import cloudpickle
+        from cloudpickle import Pickler
     except ImportError:
-        if error is None:
-            raise
-        raise error from None
-    pickler = cloudpickle.Pickler(sink, 5, buffer_callback=sink)
-    pickler.dispatch_table = {**pickler.dispatch_table, **dispatch_table()}
+        if error is not None:
+            raise error from None
+        Pickler = pickle.Pickler
+    pickler = Pickler(sink, 5, buffer_callback=sink)
+    pickler.dispatch_table = {**getattr(pickler, "dispatch_table", {}), **dispatch_table()}
     try:
         pickler.dump(obj)
     except Exception:

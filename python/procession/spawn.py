@@ -1,11 +1,13 @@
 """What a fresh interpreter does to become the child that it was started as."""
 
+import ast
+import signal
 import sys
 from multiprocessing import resource_tracker, util
 from multiprocessing import spawn as _stdlib
 from multiprocessing.spawn import get_executable, import_main_path, is_forking, set_executable
 
-from . import _procession, context, process
+from . import _procession, context, popen_fork, process
 
 __all__ = [
     "_main",
@@ -22,7 +24,7 @@ def freeze_support():
     """Become the child that this frozen executable was started as, if it was."""
     if is_forking(sys.argv):
         arguments = (argument.split("=", 1) for argument in sys.argv[2:])
-        spawn_main(**{name: value.strip("'") for name, value in arguments})
+        spawn_main(**{name: ast.literal_eval(value) for name, value in arguments})
         sys.exit()
 
 
@@ -36,13 +38,18 @@ def get_command_line(**kwds):
     return [get_executable(), *options, "-c", program, "--multiprocessing-fork"]
 
 
-def tracker_to_share(fds):
-    """Let the child share the resource tracker of `multiprocessing`, if one runs: for users of its shared memory. Our own objects need none."""
-    fd = resource_tracker._resource_tracker._fd
-    if fd is None:
-        return {}
-    fds.append(fd)
-    return {"tracker_fd": fd}
+def execute(fds, **arguments):
+    """Start an interpreter that becomes a child with these arguments (see `spawn_main`) and inherits these descriptors; its pid."""
+    place = _procession.Place()
+    # Until it can say so in a few words, Ctrl-C is not for the child: a half started interpreter has only a traceback to show.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        command = get_command_line(invitation=place.invitation, unblock=signal.SIGINT not in mask, **arguments)
+        pid = util.spawnv_passfds(get_executable(), command, [place.fd, *fds])
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    place.taken_by(pid)
+    return pid
 
 
 def get_preparation_data(name):
@@ -54,27 +61,51 @@ def get_preparation_data(name):
 
 def prepare(data):
     """Make this interpreter resemble its parent's: path, arguments, directory, main module."""
-    context._default_context.set_start_method(data.pop("start_method"), force=True)
+    method = data.pop("start_method", None)
+    if method is not None:
+        context._default_context.set_start_method(method, force=True)
     _stdlib.prepare(data)
 
 
-def spawn_main(invitation, mail, tracker_fd=None):
-    """Become the child that this interpreter was started as."""
+def spawn_main(invitation, mail, socket=None, unblock=True):
+    """Become the child that this interpreter was started as.
+
+    Args:
+        invitation: Into the family.
+        mail: Name of the queue with what to do.
+        socket: Descriptor of the connection to serve, for a forkserver.
+        unblock: Whether Ctrl-C, blocked while the interpreter started, is for us from now on.
+    """
     assert is_forking(sys.argv), "Not forking"
-    if tracker_fd is not None:
-        resource_tracker._resource_tracker._fd = int(tracker_fd)
     _procession.join_family(invitation)
-    sys.exit(_main(mail))
-
-
-def _main(mail):
-    """Run what is in the mail; the exit code."""
     queue = _procession.Queue.by_name(mail)
+    if socket is not None:
+        from . import forkserver
+
+        sys.exit(forkserver.main(queue, socket, unblock))
+    if unblock:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    sys.exit(_main(queue))
+
+
+def _main(mail, parent=None, by_main_thread=None):
+    """Do what is in the mail; the exit code.
+
+    Args:
+        mail: The queue.
+        parent: Sentinel of our parent, if we have one.
+        by_main_thread: Whether the parent's main thread counts as our parent; `None`: the thread that wrote the mail does.
+    """
+    parent_pid, daemon, written_by_main_thread, tracker = mail.get(False)
+    if daemon:
+        popen_fork.die_with(parent_pid, written_by_main_thread if by_main_thread is None else by_main_thread)
+    if tracker is not None:
+        resource_tracker._resource_tracker._fd = tracker.detach()
     process.current_process()._inheriting = True
     try:
-        prepare(queue.get())
-        process_obj = queue.get()
+        prepare(mail.get(False))
+        process_obj = mail.get(False)
     finally:
         del process.current_process()._inheriting
-    del queue
-    return process_obj._bootstrap(context.parent_sentinel(process_obj._parent_pid))
+    del mail
+    return process_obj._bootstrap(popen_fork.open_sentinel(parent_pid) if parent is None else parent)

@@ -1,6 +1,7 @@
 """Command line: `python tests/conformance {try,run,baseline} ...`; see README.md."""
 
 import argparse
+import io
 import signal
 import sys
 from pathlib import Path
@@ -22,15 +23,11 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True)
 
     common = argparse.ArgumentParser(add_help=False)
-    common.add_argument(
-        "--methods", "-m", nargs="+", choices=METHODS, metavar="METHOD", help=f"of {METHODS}"
-    )
+    common.add_argument("--methods", "-m", nargs="+", choices=METHODS, metavar="METHOD", help=f"of {METHODS}")
     common.add_argument("--timeout", type=float, default=150, help="longest seconds of one test")
 
     package = argparse.ArgumentParser(add_help=False)
-    package.add_argument(
-        "-k", nargs="+", default=[], metavar="PATTERN", help="part of a test id, or a pattern"
-    )
+    package.add_argument("-k", nargs="+", default=[], metavar="PATTERN", help="part of a test id, or a pattern")
     package.add_argument("--module", default="procession", help="the package under test")
     package.add_argument(
         "--package-dir",
@@ -43,6 +40,9 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("try", parents=[common, package], help="a few tests, all they print")
     one.add_argument("--python", "-p", default="3.13", help="version or path")
     one.add_argument("--stdlib", action="store_true", help="the same tests with the stdlib")
+    one.add_argument(
+        "--borrow", nargs="+", default=[], metavar="SUBMODULE", help="take the stdlib's, ours being half written"
+    )
     one.add_argument("--repeat", "-n", type=int, default=1, help="times to run them")
 
     full = commands.add_parser("run", parents=[common, package], help="compare with the stdlib")
@@ -61,7 +61,8 @@ def _parser() -> argparse.ArgumentParser:
 def main() -> int:
     """Parse the command line and do it."""
     arguments = _parser().parse_args()
-    sys.stdout.reconfigure(line_buffering=True)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(line_buffering=True)
     signal.signal(signal.SIGTERM, _terminated)
     commands = {"try": _try, "run": _run, "baseline": _baseline}
     try:
@@ -88,11 +89,10 @@ def _options(arguments: argparse.Namespace) -> runs.Options:
 
 def _try(arguments: argparse.Namespace) -> int:
     options = _options(arguments)
+    options.borrow = arguments.borrow
     if arguments.stdlib:
         options.module = "multiprocessing"
-    return triage.run(
-        find(arguments.python), arguments.methods or ["fork"], options, arguments.repeat
-    )
+    return triage.run(find(arguments.python), arguments.methods or ["fork"], options, arguments.repeat)
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -117,9 +117,7 @@ def _baseline(arguments: argparse.Namespace) -> int:
     for name in arguments.pythons:
         interpreter = find(name)
         for method in arguments.methods or METHODS:
-            measured = runs.measure_baseline(
-                interpreter, method, record.BASELINES, arguments.timeout
-            )
+            measured = runs.measure_baseline(interpreter, method, record.BASELINES, arguments.timeout)
             print(f"{measured.name}: {dict(measured.totals())} in {measured.seconds:.0f} s")
             for note in measured.notes:
                 print(f"note: {note}")

@@ -77,9 +77,7 @@ def _version_of_install(path: str) -> list[int]:
 
 def _describe(path: str, name: str) -> Interpreter | None:
     try:
-        answer = subprocess.run(
-            [path, "-I", "-c", _DESCRIBE], capture_output=True, text=True, timeout=60, check=True
-        )
+        answer = subprocess.run([path, "-I", "-c", _DESCRIBE], capture_output=True, text=True, timeout=60, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     facts = json.loads(answer.stdout)
@@ -118,10 +116,13 @@ def futures_tests(interpreter: Interpreter, cache: Path) -> Path | None:
 def _fetch_debian_package(package: str, folder: Path) -> None:
     """Unpack a Debian package into `folder`, which is made even if there is none: asked once."""
     folder.mkdir(parents=True)
-    quiet = {"cwd": folder, "capture_output": True, "check": True, "timeout": 120}
     try:
-        subprocess.run(["apt-get", "download", package], **quiet)
+        _run_quietly(["apt-get", "download", package], folder)
         for archive in folder.glob("*.deb"):
-            subprocess.run(["dpkg", "-x", archive, folder], **quiet)
+            _run_quietly(["dpkg", "-x", str(archive), "."], folder)
     except (OSError, subprocess.SubprocessError):
         return
+
+
+def _run_quietly(command: list[str], folder: Path) -> None:
+    subprocess.run(command, cwd=folder, capture_output=True, check=True, timeout=120)

@@ -11,11 +11,14 @@ long run changes nothing; `cached` links it file by file, so that triage sees ea
 """
 
 import contextlib
+import importlib.util
 import os
+import re
 import shutil
 import signal
 import tempfile
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +29,7 @@ from .processes import temporary_folder
 METHODS = ("fork", "spawn", "forkserver")
 PARTS = ("processes", "manager", "threads", "misc")
 HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
 
 # Names that `import multiprocessing` alone makes visible as attributes.
 _VISIBLE = ("process", "context", "reduction")
@@ -66,9 +70,7 @@ class Overlay:
 
 
 @contextlib.contextmanager
-def fresh(
-    interpreter: Interpreter, module: str, package: Path | None, cache: Path
-) -> Iterator[Overlay]:
+def fresh(interpreter: Interpreter, module: str, package: Path | None, cache: Path) -> Iterator[Overlay]:
     """Build an overlay around a copy of `package`, and remove it afterwards."""
     with temporary_folder("conformance-") as root:
         overlay = Overlay(interpreter, module, root, package)
@@ -76,13 +78,18 @@ def fresh(
         if package:
             target = overlay.library / module
             shutil.copytree(package, target, ignore=shutil.ignore_patterns("__pycache__"))
-            for name, text in _stand_ins(overlay).items():
+            for name, text in _stand_ins(overlay, package).items():
                 (target / name).write_text(text)
         yield overlay
 
 
-def cached(interpreter: Interpreter, module: str, package: Path | None, cache: Path) -> Overlay:
-    """Return an overlay that is kept under `cache` and links the files of `package`."""
+def cached(
+    interpreter: Interpreter, module: str, package: Path | None, cache: Path, borrow: Sequence[str] = ()
+) -> Overlay:
+    """Return an overlay that is kept under `cache` and links the files of `package`.
+
+    Of the submodules `borrow`, which may be half written, the stdlib's are taken.
+    """
     root = cache / "overlay" / f"{interpreter.version}-{module}"
     overlay = Overlay(interpreter, module, root, package)
     stamp = root / "stamp"
@@ -97,7 +104,7 @@ def cached(interpreter: Interpreter, module: str, package: Path | None, cache: P
             with contextlib.suppress(OSError):  # another triage was first
                 built.root.rename(root)
     if package:
-        _link_package(package, overlay.library / module, _stand_ins(overlay))
+        _link_package(package, overlay.library / module, _stand_ins(overlay, package, borrow))
     return overlay
 
 
@@ -109,7 +116,8 @@ def _made(folder: Path) -> Path:
 def _fingerprint(interpreter: Interpreter) -> str:
     sources = [*HERE.glob("*.py"), *HERE.glob("worker/*.py")]
     newest = max(source.stat().st_mtime_ns for source in sources)
-    return f"{interpreter.executable} {newest}"
+    found = [_find_dependency(dependency) for dependency in dependencies()]
+    return f"{interpreter.executable} {newest} {found}"
 
 
 def _build_interpreter(overlay: Overlay, cache: Path) -> None:
@@ -129,6 +137,28 @@ def _build_interpreter(overlay: Overlay, cache: Path) -> None:
         ignore=shutil.ignore_patterns("__pycache__"),
     )
     (overlay.library / "sitecustomize.py").write_text(_DUMP_ON_REQUEST)
+    for dependency in dependencies():
+        if found := _find_dependency(dependency):
+            (overlay.library / dependency).symlink_to(found)
+
+
+def dependencies() -> list[str]:
+    """Return the packages that the package under test needs (`pyproject.toml`); all are pure Python."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return [re.split(r"[^\w-]", needed)[0] for needed in project.get("dependencies", [])]
+
+
+def _find_dependency(name: str) -> Path | None:
+    """Find a package that this Python or the project's .venv has."""
+    spec = importlib.util.find_spec(name)
+    if spec and spec.submodule_search_locations:
+        return Path(spec.submodule_search_locations[0])
+    return next(ROOT.glob(f".venv/lib/python*/site-packages/{name}"), None)
+
+
+def missing_dependencies(overlay: Overlay) -> list[str]:
+    """Return what the overlay lacks because it is installed nowhere."""
+    return [name for name in dependencies() if not (overlay.library / name).exists()]
 
 
 def _link_entries(source: Path, target: Path, skip: set[str]) -> None:
@@ -159,9 +189,7 @@ def _rewrite_into(overlay: Overlay, source: Path, target: Path) -> None:
         return
     is_futures = "test_concurrent_futures" in str(source)
     text = source.read_text(encoding="utf-8")
-    target.write_text(
-        rewrite.rewrite(text, overlay.module, is_futures=is_futures), encoding="utf-8"
-    )
+    target.write_text(rewrite.rewrite(text, overlay.module, is_futures=is_futures), encoding="utf-8")
 
 
 def _write_wrappers(overlay: Overlay, method: str) -> None:
@@ -215,14 +243,13 @@ def _replace_by_link(path: Path, file: Path) -> None:
     path.symlink_to(file)
 
 
-def _stand_ins(overlay: Overlay) -> dict[str, str]:
+def _stand_ins(overlay: Overlay, package: Path, borrow: Sequence[str] = ()) -> dict[str, str]:
     """Let the stdlib stand in for submodules the package lacks, so that tests can be imported.
 
     Returns:
         The text of each file to be added or changed in the overlay's package.
     """
-    package = overlay.package
-    lacking = [name for name in _stdlib_submodules(overlay) if not _has_submodule(package, name)]
+    lacking = [name for name in _stdlib_submodules(overlay) if name in borrow or not _has_submodule(package, name)]
     texts = {
         f"{name}.py": "import importlib, sys\n"
         f"sys.modules[__name__] = importlib.import_module('{rewrite.STDLIB}.{name}')\n"

@@ -3,16 +3,17 @@
 import fnmatch
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from . import record, score, suites
 from .interpreters import Interpreter, NotRunnable, find
-from .overlay import find_package, fresh
+from .overlay import ROOT, Overlay, find_package, fresh, missing_dependencies
 from .record import Record, TestClass
 from .rewrite import STDLIB
 
-ROOT = Path(__file__).parents[2]
 STATE = ROOT / "target" / "conformance"
 
 # A cross-section for continuous integration: all concepts, with processes, in a minute or so.
@@ -52,6 +53,7 @@ class Options:
     """What is run."""
 
     module: str = "procession"
+    borrow: list[str] = field(default_factory=list)
     package_dirs: dict[str, Path] = field(default_factory=dict)
     patterns: list[str] = field(default_factory=list)
     per_test: float = 150
@@ -69,23 +71,18 @@ class Options:
         return find_package(self.module, folder or ROOT / "python", interpreter)
 
 
-def matches(test: str, patterns: list[str] | tuple[str, ...]) -> bool:
+def matches(test: str, patterns: Sequence[str]) -> bool:
     """Whether a test is asked for: by part of its identity, or by a shell pattern for all of it."""
     return not patterns or any(
-        fnmatch.fnmatchcase(test, pattern) if set(pattern) & set("*?[") else pattern in test
-        for pattern in patterns
+        fnmatch.fnmatchcase(test, pattern) if set(pattern) & set("*?[") else pattern in test for pattern in patterns
     )
 
 
-def select(plan: Record, patterns: list[str] | tuple[str, ...]) -> Record:
+def select(plan: Record, patterns: Sequence[str]) -> Record:
     """Return the part of a plan that matches."""
     chosen = Record(plan.package, plan.python, plan.method, plan.date, private=plan.private)
     for class_id, cls in plan.classes.items():
-        tests = {
-            test: outcome
-            for test, outcome in cls.tests.items()
-            if matches(f"{class_id}.{test}", patterns)
-        }
+        tests = {test: outcome for test, outcome in cls.tests.items() if matches(f"{class_id}.{test}", patterns)}
         if tests:
             chosen.classes[class_id] = TestClass(cls.module, tests)
     return chosen
@@ -101,9 +98,7 @@ def baseline(interpreter: Interpreter, method: str) -> Record:
     return measure_baseline(interpreter, method, STATE / "baselines")
 
 
-def measure_baseline(
-    interpreter: Interpreter, method: str, folder: Path, per_test: float = 150
-) -> Record:
+def measure_baseline(interpreter: Interpreter, method: str, folder: Path, per_test: float = 150) -> Record:
     """Run everything with the stdlib, and keep the outcomes in `folder`."""
     with fresh(interpreter, STDLIB, None, STATE) as overlay:
         plan = suites.collect(overlay, method)
@@ -123,7 +118,7 @@ def _log(plan: Record) -> Path:
     return log
 
 
-def _progress(verbose: bool):
+def _progress(verbose: bool) -> Callable[[str, TestClass], None]:
     def show(class_id: str, cls: TestClass) -> None:
         bad = [test for test, end in cls.tests.items() if end.outcome not in ("pass", "skip")]
         if verbose or bad:
@@ -154,12 +149,15 @@ def run_one(
     plan.package = options.module
     print(f"\n== python {interpreter.version} {method}: {len(plan.tests)} tests", flush=True)
     if known.lacks_suite("futures"):
-        print("this python has no test_concurrent_futures: that suite is left out")
+        print("this python has no test_concurrent_futures: left out")
     left = deadline - time.monotonic()
     limits = suites.Limits(options.per_test, left, known.tests, retries=options.retries)
     with fresh(interpreter, options.module, package, STATE) as overlay:
+        for module in suites.leave_out_absent(overlay, plan):
+            print(f"this python has no {module}: left out")
         if package:
-            _print_probe(suites.probe(overlay), overlay.borrowed)
+            print_lacking(overlay)
+            _print_probe(suites.probe(overlay))
         log = _log(plan)
         ours = suites.run(overlay, plan, limits, log, _progress(options.verbose))
     comparison = score.compare(known, ours, exceptions)
@@ -169,13 +167,19 @@ def run_one(
     return comparison
 
 
-def _print_probe(found: dict, borrowed: list[str]) -> None:
+def print_lacking(overlay: Overlay) -> None:
+    """Say what of the package is not there."""
+    if overlay.borrowed:
+        print(f"lacking, the stdlib's stand in: {', '.join(overlay.borrowed)}")
+    if missing := missing_dependencies(overlay):
+        print(f"CAUTION, not installed (`make python` does): {', '.join(missing)}")
+
+
+def _print_probe(found: dict[str, Any]) -> None:
     if found["error"]:
         raise NotRunnable(f"cannot import the package:\n{found['error']}")
     for name, error in found["broken"].items():
         print(f"broken submodule {name}: {error.strip().splitlines()[-1]}")
-    if borrowed:
-        print(f"lacking, the stdlib's stand in: {', '.join(borrowed)}")
     for module, names in found["missing"].items():
         print(f"{module} lacks: {', '.join(names)}")
     if found["stdlib"]:
@@ -196,7 +200,7 @@ def _keep(ours: Record, log: Path, options: Options) -> None:
     record.save(ours, folder / f"{ours.name}.json", times=False)
 
 
-def run_all(pythons: list[str], methods: list[str], options: Options) -> int:
+def run_all(pythons: Sequence[str], methods: Sequence[str], options: Options) -> int:
     """Run every combination; return 1 if a test that may not fail does, 2 if nothing was run."""
     exceptions = score.Exceptions.load()
     deadline = time.monotonic() + options.total

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .overlay import Overlay
 from .processes import command_line, end_session, guard, members, temporary_folder
@@ -83,7 +84,7 @@ def run_tests(
     return session
 
 
-def ask(overlay: Overlay, *arguments: str, timeout: float = 120) -> object:
+def ask(overlay: Overlay, *arguments: str, timeout: float = 120) -> Any:
     """Return the answer of a worker command that writes one (`list`, `probe`).
 
     Raises:
@@ -102,7 +103,7 @@ def ask(overlay: Overlay, *arguments: str, timeout: float = 120) -> object:
 
 def _start(
     overlay: Overlay, arguments: list[str], folder: Path, output: int | None, traces: bool
-) -> subprocess.Popen:
+) -> subprocess.Popen[bytes]:
     temporary, current = folder / "t", folder / "cwd"
     temporary.mkdir()
     current.mkdir()
@@ -160,7 +161,10 @@ class _PrivateSharedMemory:
 
 
 def _follow(
-    worker: subprocess.Popen, events: Path, limit: Callable[[str | None], float], traces: bool
+    worker: subprocess.Popen[bytes],
+    events: Path,
+    limit: Callable[[str | None], float],
+    traces: bool,
 ) -> Session:
     """Read events until the worker ends or something takes longer than its limit."""
     session = Session()
@@ -185,7 +189,7 @@ def _follow(
                 time.sleep(0.02)
 
 
-def _take(session: Session, event: dict) -> None:
+def _take(session: Session, event: dict[str, Any]) -> None:
     kind = event["event"]
     if kind == "start":
         session.running = event["test"]
@@ -200,7 +204,7 @@ def _take(session: Session, event: dict) -> None:
         session.ended = True
 
 
-def _dump_threads(worker: subprocess.Popen, others: list[int]) -> None:
+def _dump_threads(worker: subprocess.Popen[bytes], others: list[int]) -> None:
     """Ask a hung worker, then the other processes, for a dump of their threads."""
     for pid in [worker.pid, *(other for other in others if other != worker.pid)]:
         print(f"--- threads of {pid} {command_line(pid)}", flush=True) if others else None
@@ -221,7 +225,7 @@ def _wait_for_children(session: int, seconds: float = 3) -> list[int]:
     return left
 
 
-def end(worker: subprocess.Popen) -> None:
+def end(worker: subprocess.Popen[bytes]) -> None:
     """Kill a worker and all processes of its session."""
     end_session(worker.pid)
     worker.wait()

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from . import session
 from .overlay import PARTS, Overlay
@@ -59,12 +60,12 @@ def collect(overlay: Overlay, method: str) -> Record:
     return record
 
 
-def _listed(overlay: Overlay, module: str) -> dict:
+def _listed(overlay: Overlay, module: str) -> dict[str, Any]:
     try:
-        (found,) = session.ask(overlay, "list", module)
+        found: list[dict[str, Any]] = session.ask(overlay, "list", module)
     except session.NO_ANSWER as error:
         return {"classes": [], "error": f"died or hung: {error!r}"}
-    return found
+    return found[0]
 
 
 def _modules(tests: Path, method: str) -> list[tuple[str, str]]:
@@ -83,7 +84,18 @@ def _modules(tests: Path, method: str) -> list[tuple[str, str]]:
     return found
 
 
-def _selected(suite: str, cls: dict, method: str) -> list[str]:
+def leave_out_absent(overlay: Overlay, plan: Record) -> set[str]:
+    """Take from a plan the classes whose modules this install lacks; return those modules."""
+    absent = set()
+    for class_id, cls in list(plan.classes.items()):
+        path = overlay.library.joinpath(*cls.module.split("."))
+        if not path.is_dir() and not path.with_suffix(".py").exists():
+            absent.add(cls.module)
+            del plan.classes[class_id]
+    return absent
+
+
+def _selected(suite: str, cls: dict[str, Any], method: str) -> list[str]:
     names = list(cls["tests"])
     if suite == "main":
         return names if cls["start_method"] == method else []
@@ -113,9 +125,7 @@ def run(
     for class_id, planned in plan.classes.items():
         tests = _run_class(overlay, class_id, planned, limits, log, record.notes)
         for _ in range(limits.retries):
-            _run_again(
-                overlay, class_id, TestClass(planned.module, tests), limits, log, record.notes
-            )
+            _run_again(overlay, class_id, TestClass(planned.module, tests), limits, log, record.notes)
         record.classes[class_id] = TestClass(planned.module, tests)
         progress(class_id, record.classes[class_id])
     record.seconds = time.monotonic() - began
@@ -197,8 +207,8 @@ def left_behind(done: session.Session) -> list[str]:
 def interrupted(done: session.Session, limit: float, printed: str = "") -> Outcome:
     """Return the outcome of the test in which the worker hung or died."""
     if done.hung:
-        text = [printed, "processes when it hung:", *done.hung]
-        return Outcome("timeout", limit, "\n".join(text).strip())
+        lines = [printed, "processes when it hung:", *done.hung]
+        return Outcome("timeout", limit, "\n".join(lines).strip())
     text = f"{printed}\nthe worker ended with exit status {done.exit_status}"
     return Outcome("crash", 0.0, text.strip())
 
@@ -218,9 +228,10 @@ def _tail(path: Path, start: int) -> str:
         return file.read().decode(errors="replace").strip()
 
 
-def probe(overlay: Overlay) -> dict:
+def probe(overlay: Overlay) -> dict[str, Any]:
     """Return what the package under test offers (`worker/probe.py`)."""
     try:
-        return session.ask(overlay, "probe", overlay.module)
+        found: dict[str, Any] = session.ask(overlay, "probe", overlay.module)
     except session.NO_ANSWER as error:
         return {"error": f"importing {overlay.module} died or hung: {error!r}"}
+    return found

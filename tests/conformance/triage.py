@@ -7,7 +7,7 @@ the baseline's list: so the cost above the test itself is little more than start
 import sys
 
 from . import runs, session, suites
-from .interpreters import Interpreter
+from .interpreters import Interpreter, NotRunnable
 from .overlay import Overlay, cached
 from .record import Record, TestClass
 from .session import Outcome
@@ -15,13 +15,15 @@ from .session import Outcome
 
 def run(interpreter: Interpreter, methods: list[str], options: runs.Options, repeat: int) -> int:
     """Run the tests that match; return 1 if one does not pass (or skip), 2 if none matches."""
-    overlay = cached(interpreter, options.module, options.package(interpreter), runs.STATE)
-    if overlay.borrowed:
-        print(f"lacking, the stdlib's stand in: {', '.join(overlay.borrowed)}")
+    package = options.package(interpreter)
+    overlay = cached(interpreter, options.module, package, runs.STATE, options.borrow)
+    if overlay.package:
+        runs.print_lacking(overlay)
     bad = total = 0
     for method in methods:
         known = runs.baseline(interpreter, method)
         plan = runs.select(known, options.patterns)
+        suites.leave_out_absent(overlay, plan)
         limits = suites.Limits(options.per_test, options.total, known.tests)
         for _ in range(repeat):
             for class_id, cls in plan.classes.items():
@@ -61,6 +63,8 @@ def _run_class(
         new = dict(done.outcomes)
         if done.running:
             new[done.running] = suites.interrupted(done, limit(done.running))
+        elif not new and done.exit_status:
+            raise NotRunnable(f"the worker died before its first test, see above ({class_id})")
         elif not new:
             new = dict.fromkeys(remaining, Outcome("error"))
         for test, end in new.items():
@@ -74,8 +78,9 @@ def _run_class(
 def _show(overlay: Overlay, test: str, method: str, standard: Outcome | None, end: Outcome) -> None:
     if end.detail and end.outcome != "pass":
         print(_with_real_paths(overlay, end.detail))
-    differs = standard and standard.outcome != end.outcome
-    beside = f"  (stdlib: {standard.outcome})" if differs else ""
+    beside = ""
+    if standard and standard.outcome != end.outcome:
+        beside = f"  (stdlib: {standard.outcome})"
     print(f"{end.outcome:<8} {end.seconds:6.2f} s  {method} {test}{beside}")
     sys.stdout.flush()
 

@@ -327,9 +327,10 @@ fn pipe<'py>(
         Pipe::one_way_with::<Letter, Packed>()
     };
     let (first, second) = ends.map_err(Raise::raise)?;
+    let nothing = PyTuple::empty(class.py());
     Ok((
-        make(class, Object::Connection(first))?,
-        make(class, Object::Connection(second))?,
+        make(class, Object::Connection(first), &nothing)?,
+        make(class, Object::Connection(second), &nothing)?,
     ))
 }
 

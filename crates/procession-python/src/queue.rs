@@ -3,9 +3,9 @@
 use crate::buffer::ByteView;
 use crate::error::{Empty, Full, Raise};
 use crate::letter::{bytes_in, letter_of, letter_of_bytes, object_in};
-use crate::message::{Object, Parcel, reduce, wrong_parcel};
+use crate::message::{Object, Parcel, handle_of, name_of, reduce, wrong_parcel};
 use crate::wait::{Truth, deadline_after, wait};
-use procession::{GetError, Handle, Letter, Packed, PutError, Queue, Readiness};
+use procession::{GetError, Letter, Packed, PutError, Queue, Readiness};
 use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
@@ -282,17 +282,13 @@ impl PyQueue {
     /// The name by which `by_name` finds this queue, in any process of the family, while somebody holds it.
     #[getter]
     fn name(&self) -> PyResult<String> {
-        let bytes = self.queue()?.handle().to_bytes();
-        Ok(format!("{:032x}", u128::from_be_bytes(bytes)))
+        Ok(name_of(self.queue()?.handle()))
     }
 
     /// Open a queue by its name.
     #[staticmethod]
     fn by_name(name: &str) -> PyResult<Self> {
-        let bytes = u128::from_str_radix(name, 16)
-            .map_err(|_| PyValueError::new_err(format!("`{name}` is no name of a queue")))?;
-        let handle = Handle::from_bytes(bytes.to_be_bytes());
-        let queue = Queue::open(handle).map_err(Raise::raise)?;
+        let queue = Queue::open(handle_of(name)?).map_err(Raise::raise)?;
         Ok(Self {
             queue: OnceLock::from(queue),
             closed: AtomicBool::new(false),

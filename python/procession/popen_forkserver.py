@@ -1,0 +1,37 @@
+"""Starting processes by asking the forkserver."""
+
+from . import forkserver, popen_spawn_posix
+
+__all__ = ["Popen"]
+
+
+class _DupFd:
+    """A descriptor that comes with the request, known by its place among them."""
+
+    def __init__(self, index):
+        self.index = index
+
+    def detach(self):
+        return forkserver.get_inherited_fds()[self.index]
+
+
+class Popen(popen_spawn_posix.Popen):
+    """A process that was forked from the template."""
+
+    method = "forkserver"
+    DupFd = _DupFd
+
+    def duplicate_for_child(self, fd):
+        """Have a copy of a descriptor sent to the child."""
+        self._fds.append(fd)
+        return len(self._fds) - 1
+
+    def _launch(self, process_obj):
+        self._write_mail(process_obj)
+        self.pid, sentinel, self._exit_code_fd = forkserver.connect_to_new_process(self._fds, self._mail.name)
+        self._watch(sentinel, *([] if self._exit_code_fd is None else [self._exit_code_fd]))
+
+    def _exit_code(self):
+        if self._exit_code_fd is None:
+            return super()._exit_code()
+        return forkserver.read_exit_code(self._exit_code_fd)
