@@ -329,7 +329,6 @@ def test_handles_travel(make, tmp_path):
     with open(path, "w") as file:
         reduction.send_handle(left, file.fileno(), os.getpid())
         handle = reduction.recv_handle(right)
-    assert not os.get_inheritable(handle)
     os.write(handle, b"written")
     os.close(handle)
     assert path.read_text() == "written"

@@ -74,6 +74,11 @@ def register(type, reduce):
     _sizes = None
 
 
+def tables():
+    """Return the dicts in which `copyreg` and `ForkingPickler` keep their reducers."""
+    return [copyreg.dispatch_table, ForkingPickler._extra_reducers]
+
+
 def dispatch_table():
     """Return the reducers of `copyreg` and `ForkingPickler` as one dict, which is another one whenever there are new ones."""
     global _table, _sizes
