@@ -1,0 +1,15 @@
+import pickle
+from _pickle import _BufferCallback
+from _typeshed import SupportsWrite
+from collections.abc import Callable
+from multiprocessing.reduction import ACKNOWLEDGE as ACKNOWLEDGE
+from multiprocessing.reduction import HAVE_SEND_HANDLE as HAVE_SEND_HANDLE
+from multiprocessing.reduction import AbstractReducer as AbstractReducer
+from multiprocessing.reduction import DupFd as DupFd
+from multiprocessing.reduction import ForkingPickler as ForkingPickler
+from multiprocessing.reduction import dump as dump
+from multiprocessing.reduction import recv_handle as recv_handle
+from multiprocessing.reduction import recvfds as recvfds
+from multiprocessing.reduction import send_handle as send_handle
+from multiprocessing.reduction import sendfds as sendfds
+from typing import Any
