@@ -20,7 +20,7 @@ from . import process, reduction
 
 __all__ = ()
 
-_ = (process, reduction, AuthenticationError, BufferTooShort, ProcessError, TimeoutError)
+_ = (AuthenticationError, BufferTooShort, ProcessError, TimeoutError)
 _ = (assert_spawning, get_spawning_popen, set_spawning_popen)
 
 

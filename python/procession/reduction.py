@@ -7,6 +7,7 @@ defined) is sent by value, with cloudpickle.
 import copyreg
 import pickle
 import sys
+from multiprocessing import reduction as _stdlib
 from multiprocessing.reduction import (
     ACKNOWLEDGE,
     HAVE_SEND_HANDLE,
@@ -14,9 +15,7 @@ from multiprocessing.reduction import (
     DupFd,
     ForkingPickler,
     dump,
-    recv_handle,
     recvfds,
-    send_handle,
     sendfds,
 )
 
@@ -34,7 +33,32 @@ __all__ = [
     "sendfds",
 ]
 
-dumps = ForkingPickler.dumps
+def dumps(obj):
+    """Pickle an object to bytes, as `ForkingPickler` does."""
+    return bytes(ForkingPickler.dumps(obj))
+
+
+class _NoHandle(RuntimeError, EOFError):
+    """The connection came to its end, or brought something else, where a handle was expected."""
+
+
+def send_handle(conn, handle, destination_pid):
+    """Send a file descriptor over a connection."""
+    if not hasattr(conn, "_send_fd"):
+        _stdlib.send_handle(conn, handle, destination_pid)
+        return
+    conn._send_fd(handle)
+
+
+def recv_handle(conn):
+    """Receive a file descriptor over a connection."""
+    if not hasattr(conn, "_recv_fd"):
+        return _stdlib.recv_handle(conn)
+    try:
+        return conn._recv_fd()
+    except EOFError:
+        raise _NoHandle("the other side ended without sending a handle") from None
+
 
 _table = {}
 _sizes = None

@@ -6,7 +6,7 @@ use crate::letter::{bytes_in, fd_in, letter_of, letter_of_bytes, letter_of_fd, o
 use crate::message::{Object, Parcel, make, reduce, wrong_parcel};
 use crate::queue::{Objects, PyQueue};
 use crate::wait::{deadline_after, wait};
-use procession::embed::duplicate;
+use procession::embed::{duplicate, exact_readiness};
 use procession::{
     Connection, Letter, Packed, Pipe, Readiness, RecvError, Select, SendError, Waitable,
 };
@@ -327,9 +327,10 @@ fn pipe<'py>(
         Pipe::one_way_with::<Letter, Packed>()
     };
     let (first, second) = ends.map_err(Raise::raise)?;
+    let nothing = PyTuple::empty(class.py());
     Ok((
-        make(class, Object::Connection(first))?,
-        make(class, Object::Connection(second))?,
+        make(class, Object::Connection(first), &nothing)?,
+        make(class, Object::Connection(second), &nothing)?,
     ))
 }
 
@@ -388,6 +389,8 @@ fn wait_any(py: Python<'_>, sources: Vec<Source>, timeout: Option<f64>) -> PyRes
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    // Python code polls a descriptor and then reads.
+    exact_readiness();
     module.add_function(wrap_pyfunction!(pipe, module)?)?;
     module.add_function(wrap_pyfunction!(wait_any, module)?)?;
     module.add_class::<PyConnection>()
