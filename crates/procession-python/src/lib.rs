@@ -17,6 +17,7 @@ mod lock;
 mod manager;
 mod message;
 mod pickle;
+mod pool;
 mod process;
 mod queue;
 mod rlock;
@@ -40,6 +41,7 @@ fn _procession(module: &Bound<'_, PyModule>) -> PyResult<()> {
     shared_memory::register(module)?;
     lock::register(module)?;
     manager::register(module)?;
+    pool::register(module)?;
     rlock::register(module)?;
     semaphore::register(module)?;
     condition::register(module)?;

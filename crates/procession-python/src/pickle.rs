@@ -71,6 +71,20 @@ pub(crate) fn encode_onto(object: &Bound<'_, PyAny>, mut bytes: Vec<u8>) -> PyRe
     encode_by_value(object, error)
 }
 
+/// As [`encode`], but nothing is pickled by value that plain pickle cannot name.
+///
+/// # Errors
+/// What pickling it raised.
+pub(crate) fn encode_by_name(object: &Bound<'_, PyAny>) -> PyResult<Message> {
+    let (dumped, objects) = collect(|| dump(object, Vec::new()));
+    let (bytes, buffers) = dumped?;
+    Ok(Message {
+        bytes,
+        buffers,
+        objects,
+    })
+}
+
 /// The object of a message.
 ///
 /// # Errors

@@ -15,6 +15,7 @@ mod manager;
 mod manager_remote;
 mod pool;
 mod pool_hostile;
+mod pool_recruit;
 mod process;
 mod queue;
 mod ready;
