@@ -7,6 +7,7 @@ executors of `concurrent.futures`.
 import sys as _sys
 
 from . import context, process, util
+from ._procession import __version__ as __version__
 from .context import reduction
 
 #

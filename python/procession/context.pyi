@@ -11,9 +11,7 @@ from multiprocessing.context import assert_spawning as assert_spawning
 from multiprocessing.context import get_spawning_popen as get_spawning_popen
 from multiprocessing.context import set_spawning_popen as set_spawning_popen
 from types import ModuleType
-from typing import Any, ClassVar, Literal, TypeAlias, TypeVar, overload
-
-from typing_extensions import Self
+from typing import Any, ClassVar, Literal, Self, TypeAlias, TypeVar, overload
 
 from . import connection, managers, pool, queues, sharedctypes, synchronize
 from . import process as process
@@ -121,8 +119,8 @@ class BaseContext(_stdlib.BaseContext):
     def get_context(self, method: Literal["forkserver"]) -> ForkServerContext: ...
     @overload
     def get_context(self, method: str) -> _Concrete: ...
-    @property
-    def reducer(self) -> ModuleType: ...  # type: ignore[override]
+    @property  # type: ignore[override]
+    def reducer(self) -> ModuleType: ...
     @reducer.setter
     def reducer(self, module: ModuleType) -> None: ...
 

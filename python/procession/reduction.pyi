@@ -1,6 +1,3 @@
-import pickle
-from _pickle import _BufferCallback
-from _typeshed import SupportsWrite
 from collections.abc import Callable
 from multiprocessing.reduction import ACKNOWLEDGE as ACKNOWLEDGE
 from multiprocessing.reduction import HAVE_SEND_HANDLE as HAVE_SEND_HANDLE
@@ -13,3 +10,25 @@ from multiprocessing.reduction import recvfds as recvfds
 from multiprocessing.reduction import send_handle as send_handle
 from multiprocessing.reduction import sendfds as sendfds
 from typing import Any
+
+from . import _procession
+
+__all__ = [
+    "ACKNOWLEDGE",
+    "HAVE_SEND_HANDLE",
+    "AbstractReducer",
+    "DupFd",
+    "ForkingPickler",
+    "dump",
+    "recv_handle",
+    "recvfds",
+    "register",
+    "send_handle",
+    "sendfds",
+]
+
+def dumps(obj: Any) -> bytes: ...
+def register(type: type, reduce: Callable[[Any], str | tuple[Any, ...]]) -> None: ...
+def dispatch_table() -> dict[type, Callable[[Any], str | tuple[Any, ...]]]: ...
+def main_is_unreachable() -> bool: ...
+def dump_by_value(obj: Any, sink: _procession.Sink, error: BaseException | None) -> None: ...

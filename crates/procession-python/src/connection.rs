@@ -199,7 +199,7 @@ impl PyConnection {
     }
 
     /// Say whether there is something to receive, waiting at most `timeout` seconds; `None`: for ever.
-    #[pyo3(signature = (timeout = Some(0.0)))]
+    #[pyo3(signature = (timeout = Some(0.0)), text_signature = "($self, timeout=0.0)")]
     fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         self.ask(|_| ())?;
         self.check_readable()?;
