@@ -1,3 +1,5 @@
+from typing import Final
+
 from . import context
 from . import reduction as reducer
 from . import reduction as reduction
@@ -13,6 +15,9 @@ from .queues import Queue as Queue
 from .queues import SimpleQueue as SimpleQueue
 
 __version__: str
+
+SUBDEBUG: Final = 5
+SUBWARNING: Final = 25
 
 __all__ = [
     "Array",

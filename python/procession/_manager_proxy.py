@@ -3,6 +3,7 @@
 import contextlib
 import threading
 import types
+from collections.abc import MutableMapping, MutableSequence, MutableSet
 from multiprocessing import managers as _stdlib
 from multiprocessing.managers import ProcessLocalSet, State, convert_to_error, dispatch
 
@@ -271,7 +272,10 @@ BaseListProxy = MakeProxyType(
 )
 
 
-class ListProxy(BaseListProxy):
+MutableSequence.register(BaseListProxy)
+
+
+class ListProxy(BaseListProxy, _stdlib.ListProxy):
     """A proxy of a list."""
 
     def __iadd__(self, value):
@@ -312,9 +316,10 @@ BaseDictProxy = MakeProxyType(
     ),
 )
 BaseDictProxy._method_to_typeid_ = {"__iter__": "Iterator"}
+MutableMapping.register(BaseDictProxy)
 
 
-class DictProxy(BaseDictProxy):
+class DictProxy(BaseDictProxy, _stdlib.DictProxy):
     """A proxy of a dictionary."""
 
     def __ior__(self, value):
@@ -369,6 +374,7 @@ BaseSetProxy = MakeProxyType(
     ),
 )
 BaseSetProxy._method_to_typeid_ = {"__iter__": "Iterator"}
+MutableSet.register(BaseSetProxy)
 
 
 class SetProxy(BaseSetProxy):
