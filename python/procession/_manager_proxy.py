@@ -4,6 +4,7 @@ import contextlib
 import threading
 import types
 from contextlib import closing
+from collections.abc import MutableMapping, MutableSequence, MutableSet
 from multiprocessing import managers as _stdlib
 from multiprocessing.managers import ProcessLocalSet, State, convert_to_error, dispatch
 
@@ -272,7 +273,10 @@ BaseListProxy = MakeProxyType(
 )
 
 
-class ListProxy(BaseListProxy):
+MutableSequence.register(BaseListProxy)
+
+
+class ListProxy(BaseListProxy, _stdlib.ListProxy):
     """A proxy of a list."""
 
     def __iadd__(self, value):
@@ -313,9 +317,10 @@ BaseDictProxy = MakeProxyType(
     ),
 )
 BaseDictProxy._method_to_typeid_ = {"__iter__": "Iterator"}
+MutableMapping.register(BaseDictProxy)
 
 
-class DictProxy(BaseDictProxy):
+class DictProxy(BaseDictProxy, _stdlib.DictProxy):
     """A proxy of a dictionary."""
 
     def __ior__(self, value):
@@ -370,6 +375,7 @@ BaseSetProxy = MakeProxyType(
     ),
 )
 BaseSetProxy._method_to_typeid_ = {"__iter__": "Iterator"}
+MutableSet.register(BaseSetProxy)
 
 
 class SetProxy(BaseSetProxy):

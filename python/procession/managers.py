@@ -35,7 +35,11 @@ from ._manager_proxy import (
     ArrayProxy,
     AutoProxy,
     BarrierProxy,
+    BaseDictProxy,
+    BaseListProxy,
+    BasePoolProxy,
     BaseProxy,
+    BaseSetProxy,
     ConditionProxy,
     DictProxy,
     EventProxy,
@@ -55,6 +59,7 @@ from .context import ProcessError
 
 __all__ = ["BaseManager", "BaseProxy", "ServerDied", "SharedMemoryManager", "SyncManager", "Token"]
 
+_ = (BaseDictProxy, BaseListProxy, BasePoolProxy, BaseSetProxy)
 _ = (MakeProxyType, RebuildProxy, RemoteError, all_methods, convert_to_error, public_methods)
 
 
