@@ -12,8 +12,9 @@ import threading
 import time
 from multiprocessing import managers as stdlib
 
-import procession
 import pytest
+
+import procession
 from procession import connection, managers
 from procession.managers import BaseManager, RemoteError, ServerDied, SyncManager
 

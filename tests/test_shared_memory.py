@@ -10,6 +10,7 @@ from multiprocessing import shared_memory as stdlib
 
 import numpy
 import pytest
+
 from procession import shared_memory
 from procession.managers import SharedMemoryManager
 from procession.shared_memory import ShareableList, SharedMemory

@@ -7,8 +7,9 @@ import pickle
 import signal
 
 import numpy
-import procession
 import pytest
+
+import procession
 from procession import sharedctypes
 from procession.heap import BufferWrapper
 

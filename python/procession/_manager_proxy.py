@@ -3,8 +3,8 @@
 import contextlib
 import threading
 import types
-from contextlib import closing
 from collections.abc import MutableMapping, MutableSequence, MutableSet
+from contextlib import closing
 from multiprocessing import managers as _stdlib
 from multiprocessing.managers import ProcessLocalSet, State, convert_to_error, dispatch
 

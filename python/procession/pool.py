@@ -582,9 +582,7 @@ class Pool(_Calls):
 
     def _has_unread(self):
         """Say whether there are maps whose items were not all read. Those go on after `close`, and `join` reads them."""
-        return any(stream.is_open() for stream in self._streams) or any(
-            feeder.is_alive() for feeder in self._feeders
-        )
+        return any(stream.is_open() for stream in self._streams) or any(feeder.is_alive() for feeder in self._feeders)
 
     def close(self):
         """Take no more calls; what was submitted will be done."""

@@ -7,8 +7,8 @@ defined) is sent by value, with cloudpickle.
 import copyreg
 import pickle
 import sys
-from multiprocessing import reduction as _stdlib
 import types
+from multiprocessing import reduction as _stdlib
 from multiprocessing.reduction import (
     ACKNOWLEDGE,
     HAVE_SEND_HANDLE,
@@ -35,6 +35,7 @@ __all__ = [
     "send_handle",
     "sendfds",
 ]
+
 
 def dumps(obj):
     """Pickle an object to bytes, as `ForkingPickler` does."""
