@@ -12,8 +12,9 @@ import threading
 import time
 import warnings
 
-import procession
 import pytest
+
+import procession
 from procession import pool as pools
 from procession.pool import (
     MaybeEncodingError,
