@@ -9,8 +9,9 @@ import threading
 import time
 from multiprocessing import resource_tracker
 
-import procession
 import pytest
+
+import procession
 
 METHODS = ("fork", "spawn", "forkserver")
 PATIENCE = 20

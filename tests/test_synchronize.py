@@ -11,8 +11,9 @@ import threading
 import time
 from multiprocessing import synchronize as stdlib
 
-import procession
 import pytest
+
+import procession
 from procession import synchronize
 
 PATIENCE = 60

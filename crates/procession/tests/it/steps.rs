@@ -102,7 +102,10 @@ fn time_cannot_break_a_full_round() {
     let mut first = barrier.arrive(soon()).expect("first");
     let last = barrier.arrive(soon()).expect("last");
     assert!(last.is_last() && !first.expire());
-    assert_eq!(barrier.arrive(Instant::now()).err(), Some(BarrierError::TimedOut));
+    assert_eq!(
+        barrier.arrive(Instant::now()).err(),
+        Some(BarrierError::TimedOut)
+    );
     assert!(last.open().expect("opened").is_leader());
     assert!(first.step(soon()).is_some_and(|passed| passed.is_ok()));
     assert!(!barrier.is_broken());
@@ -118,7 +121,11 @@ fn who_expires_or_leaves_breaks_the_round() {
     assert!(barrier.is_broken());
     barrier.reset();
     let first = barrier.arrive(soon()).expect("arrival");
-    assert_eq!(first.open().err(), Some(BarrierError::Broken), "not the last");
+    assert_eq!(
+        first.open().err(),
+        Some(BarrierError::Broken),
+        "not the last"
+    );
     assert!(barrier.is_broken());
 }
 
