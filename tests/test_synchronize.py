@@ -520,6 +520,21 @@ def test_a_wait_goes_on_after_a_signal(make, alarms):
         lock.release()
 
 
+def test_a_signal_that_comes_before_the_sleep_is_not_missed():
+    def raise_alarm(number, frame):
+        raise Alarm
+
+    event = FORK.Event()
+    before = signal.signal(signal.SIGALRM, raise_alarm)
+    try:
+        for microseconds in range(1, 300, 6):
+            with pytest.raises(Alarm):
+                signal.setitimer(signal.ITIMER_REAL, microseconds / 1e6)
+                assert event.wait(PATIENCE), "the signal was missed"
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
 #
 # Killed processes
 #
