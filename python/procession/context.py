@@ -3,6 +3,7 @@
 Ours are contexts of `multiprocessing`, too (subclasses of its `BaseContext`): code that takes a `mp_context=` or `multiprocessing_context=` accepts them.
 """
 
+import sys
 from multiprocessing import context as _stdlib
 from multiprocessing import process as _process
 from multiprocessing.context import (
@@ -136,6 +137,13 @@ class BaseContext(_stdlib.BaseContext):
 
         return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
 
+    def freeze_support(self):
+        """Become the child that this frozen executable was started as, if it was."""
+        if getattr(sys, "frozen", False):
+            from .spawn import freeze_support
+
+            freeze_support()
+
     def allow_connection_pickling(self):
         """Do nothing: connections can be pickled."""
 
@@ -156,9 +164,12 @@ class BaseContext(_stdlib.BaseContext):
         if method is None:
             return self
         try:
-            return _concrete_contexts[method]
+            context = _concrete_contexts[method]
         except KeyError:
             raise ValueError(f"cannot find context for {method!r}") from None
+        if method != "fork":
+            _others_than_fork.add(method)
+        return context
 
     @property
     def reducer(self):
@@ -314,5 +325,15 @@ _concrete_contexts = {context._name: context for context in (ForkContext(), Spaw
 _default_context = DefaultContext(_concrete_contexts[_stdlib._default_context.get_all_start_methods()[0]])
 
 
+# The start methods other than fork that this process, or one that forked it, has asked for.
+_others_than_fork = set()
+
+
+def only_forks():
+    """Say whether all processes that this one knows of are forks."""
+    default = _default_context._actual_context or _default_context._default_context
+    return not _others_than_fork and default._name == "fork"
+
+
 def _force_start_method(method):
-    _default_context._actual_context = _concrete_contexts[method]
+    _default_context._actual_context = _default_context.get_context(method)

@@ -7,7 +7,7 @@ from multiprocessing import resource_tracker, util
 from multiprocessing import spawn as _stdlib
 from multiprocessing.spawn import get_executable, import_main_path, is_forking, set_executable
 
-from . import _procession, context, popen_fork, process
+from . import _procession, context, popen_fork, process, reduction
 
 __all__ = [
     "_main",
@@ -56,6 +56,8 @@ def get_preparation_data(name):
     """Return what the child must know before it unpickles its process object."""
     data = _stdlib.get_preparation_data(name)
     data["start_method"] = context._default_context.get_start_method()
+    if not reduction.is_file(data.get("init_main_from_path")):
+        data.pop("init_main_from_path", None)
     return data
 
 
