@@ -4,10 +4,11 @@ import sys
 import threading
 import time
 
-import procession as mp
 import pytest
-from procession.forkserver import _forkserver
 from program import Program, is_alive, run, write
+
+import procession as mp
+from procession.forkserver import _forkserver
 
 
 @pytest.fixture

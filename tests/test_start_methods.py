@@ -7,10 +7,11 @@ import sys
 import threading
 import time
 
-import procession as mp
 import pytest
-from procession import forkserver
 from program import run
+
+import procession as mp
+from procession import forkserver
 
 METHODS = ["fork", "spawn", "forkserver"]
 template = forkserver._forkserver

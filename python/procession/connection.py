@@ -5,30 +5,17 @@ sockets.
 """
 
 from multiprocessing import connection as _stdlib
-from multiprocessing.connection import (
-    BUFSIZE,
-    CONNECTION_TIMEOUT,
-    Client,
-    Listener,
-    SocketClient,
-    SocketListener,
-    XmlClient,
-    XmlListener,
-    address_type,
-    answer_challenge,
-    arbitrary_address,
-    default_family,
-    deliver_challenge,
-    families,
-)
+from multiprocessing.connection import Client, Listener
 
 from . import _procession
 from .context import BufferTooShort
 
 __all__ = ["Client", "Listener", "Pipe", "wait"]
 
-_ = (BUFSIZE, CONNECTION_TIMEOUT, SocketClient, SocketListener, XmlClient, XmlListener)
-_ = (address_type, answer_challenge, arbitrary_address, default_family, deliver_challenge, families)
+
+def __getattr__(name):
+    """Find what this module does not define in that of `multiprocessing`, whose names differ from version to version."""
+    return getattr(_stdlib, name)
 
 
 class _ConnectionBase:

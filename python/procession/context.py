@@ -21,8 +21,9 @@ from . import process, reduction, util
 
 __all__ = ()
 
-_ = (reduction, AuthenticationError, BufferTooShort, ProcessError, TimeoutError)
+_ = (AuthenticationError, BufferTooShort, ProcessError, TimeoutError)
 _ = (assert_spawning, get_spawning_popen, set_spawning_popen)
+_ = (process, reduction)
 
 
 class BaseContext(_stdlib.BaseContext):

@@ -24,15 +24,15 @@ class _End(_ConnectionBase):
 
     @property
     def closed(self):
-        """Whether it was closed."""
-        return self._closed
+        """Whether it, or the queue, was closed."""
+        return self._closed or self._queue._closed
 
     def close(self):
         """Let go of the queue."""
         self._closed = True
 
     def _check_closed(self):
-        if self._closed:
+        if self.closed:
             raise OSError("handle is closed")
 
     def fileno(self):
@@ -121,6 +121,19 @@ class Queue(_Ended, _procession.Queue):
 
     def cancel_join_thread(self):
         """Do nothing: there is no thread, and nothing is lost."""
+
+    @staticmethod
+    def _on_queue_feeder_error(e, obj):
+        """Deal with an item that `put` could not pickle: raise the error. Subclasses may do otherwise."""
+        raise e
+
+    def _start_thread(self):
+        """Do nothing: there is no thread."""
+
+    def _terminate_broken(self):
+        """Close the queue, in an executor whose workers died."""
+        self._reader.close()
+        self.close()
 
 
 class JoinableQueue(_procession.JoinableQueue, Queue):

@@ -9,6 +9,7 @@ import os
 import pickle
 import sys
 import types
+from multiprocessing import reduction as _stdlib
 from multiprocessing.reduction import (
     ACKNOWLEDGE,
     HAVE_SEND_HANDLE,
@@ -16,9 +17,7 @@ from multiprocessing.reduction import (
     DupFd,
     ForkingPickler,
     dump,
-    recv_handle,
     recvfds,
-    send_handle,
     sendfds,
 )
 
@@ -38,7 +37,33 @@ __all__ = [
     "sendfds",
 ]
 
-dumps = ForkingPickler.dumps
+
+def dumps(obj):
+    """Pickle an object to bytes, as `ForkingPickler` does."""
+    return bytes(ForkingPickler.dumps(obj))
+
+
+class _NoHandle(RuntimeError, EOFError):
+    """The connection came to its end, or brought something else, where a handle was expected."""
+
+
+def send_handle(conn, handle, destination_pid):
+    """Send a file descriptor over a connection."""
+    if not hasattr(conn, "_send_fd"):
+        _stdlib.send_handle(conn, handle, destination_pid)
+        return
+    conn._send_fd(handle)
+
+
+def recv_handle(conn):
+    """Receive a file descriptor over a connection."""
+    if not hasattr(conn, "_recv_fd"):
+        return _stdlib.recv_handle(conn)
+    try:
+        return conn._recv_fd()
+    except EOFError:
+        raise _NoHandle("the other side ended without sending a handle") from None
+
 
 _table = {}
 _sizes = None
@@ -49,6 +74,11 @@ def register(type, reduce):
     global _sizes
     ForkingPickler.register(type, reduce)
     _sizes = None
+
+
+def tables():
+    """Return the dicts in which `copyreg` and `ForkingPickler` keep their reducers."""
+    return [copyreg.dispatch_table, ForkingPickler._extra_reducers]
 
 
 def dispatch_table():

@@ -1,7 +1,10 @@
 //! The one table from engine errors to Python exceptions. Types and `errno` are those that CPython raises in the same place.
 
-use procession::{DecodeError, EncodeError, GetError, HeapError, PutError, RecvError, SendError};
-use pyo3::exceptions::{PyEOFError, PyMemoryError, PyOSError, PyValueError};
+use procession::{
+    AboveLimit, DecodeError, EncodeError, GetError, HeapError, NewBarrierError, NewSemaphoreError,
+    NotHeld, NotOwner, OwnerDied, PutError, RecvError, SendError, WaitError,
+};
+use pyo3::exceptions::{PyAssertionError, PyEOFError, PyMemoryError, PyOSError, PyValueError};
 use pyo3::import_exception;
 use pyo3::prelude::*;
 use std::io;
@@ -9,6 +12,13 @@ use std::io;
 import_exception!(queue, Empty);
 import_exception!(queue, Full);
 import_exception!(pickle, UnpicklingError);
+
+import_exception!(threading, BrokenBarrierError);
+
+/// Exceptions of the package that have the name of an engine error.
+mod exceptions {
+    pyo3::import_exception!(procession.synchronize, OwnerDied);
+}
 
 /// An engine error that becomes a Python exception.
 pub(crate) trait Raise {
@@ -98,6 +108,63 @@ impl Raise for RecvError {
             Self::WriteOnly => PyOSError::new_err("connection is write-only"),
             Self::Decode(error) => error.raise(),
             Self::Empty | Self::TimedOut => PyOSError::new_err(self.to_string()),
+        }
+    }
+}
+
+/// What releasing too often is called, whatever was released.
+const TOO_MANY_RELEASES: &str = "semaphore or lock released too many times";
+
+impl Raise for NotHeld {
+    fn raise(self) -> PyErr {
+        PyValueError::new_err(TOO_MANY_RELEASES)
+    }
+}
+
+impl Raise for AboveLimit {
+    fn raise(self) -> PyErr {
+        PyValueError::new_err(TOO_MANY_RELEASES)
+    }
+}
+
+impl Raise for NotOwner {
+    fn raise(self) -> PyErr {
+        PyAssertionError::new_err("attempt to release recursive lock not owned by thread")
+    }
+}
+
+impl Raise for OwnerDied {
+    fn raise(self) -> PyErr {
+        exceptions::OwnerDied::new_err(self.to_string())
+    }
+}
+
+impl Raise for WaitError {
+    fn raise(self) -> PyErr {
+        match self {
+            Self::WrongLock | Self::NotHeld => {
+                PyAssertionError::new_err("must acquire() condition before using wait()")
+            }
+            Self::Heap(error) => error.raise(),
+        }
+    }
+}
+
+impl Raise for NewSemaphoreError {
+    fn raise(self) -> PyErr {
+        match self {
+            Self::TooLarge { .. } => PyValueError::new_err(self.to_string()),
+            Self::Heap(error) => error.raise(),
+        }
+    }
+}
+
+impl Raise for NewBarrierError {
+    fn raise(self) -> PyErr {
+        match self {
+            Self::Parties { parties: 0, .. } => PyValueError::new_err("parties must be > 0"),
+            Self::Parties { .. } => PyValueError::new_err(self.to_string()),
+            Self::Heap(error) => error.raise(),
         }
     }
 }

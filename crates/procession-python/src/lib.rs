@@ -5,23 +5,33 @@
 //! 2. `wait`: the one door to everything that blocks: lets other threads run, waits, looks after signals. `error`: the one table from engine errors to Python exceptions.
 //! 3. A file for each concept, named as in the engine. Classes are frozen and keep no state of their own beyond the engine's handle.
 
+mod barrier;
 mod buffer;
+mod condition;
 mod connection;
 mod error;
+mod event;
 mod joinable_queue;
 mod letter;
+mod lock;
+mod manager;
 mod message;
 mod pickle;
+mod plain;
+mod pool;
 mod process;
 mod queue;
-mod simple_queue;
+mod rlock;
+mod semaphore;
 mod shared_memory;
+mod simple_queue;
 mod wait;
 
 use pyo3::prelude::*;
 
 #[pymodule(gil_used = false)]
 fn _procession(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     message::register(module)?;
     pickle::register(module)?;
     buffer::register(module)?;
@@ -30,5 +40,13 @@ fn _procession(module: &Bound<'_, PyModule>) -> PyResult<()> {
     joinable_queue::register(module)?;
     simple_queue::register(module)?;
     connection::register(module)?;
-    shared_memory::register(module)
+    shared_memory::register(module)?;
+    lock::register(module)?;
+    manager::register(module)?;
+    pool::register(module)?;
+    rlock::register(module)?;
+    semaphore::register(module)?;
+    condition::register(module)?;
+    event::register(module)?;
+    barrier::register(module)
 }

@@ -5,7 +5,10 @@
 //! the pickle; while it is unpickled they are found by that number. Pickled by anybody else, they leave their bare name: that works as long as somebody holds them.
 
 use crate::error::Raise;
-use procession::{Buffer, Connection, Handle, Letter, Packed, Queue, SharedMemory};
+use procession::{
+    Barrier, Buffer, Condition, Connection, Event, Handle, Letter, Lock, Packed, Queue, RLock,
+    Semaphore, SharedMemory,
+};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple, PyType};
@@ -56,6 +59,12 @@ objects! {
     Queue(Queue<Letter, Packed>) = "queue",
     Connection(Connection<Letter, Letter, Packed>) = "connection",
     SharedMemory(SharedMemory) = "shared memory",
+    Lock(Lock) = "lock",
+    RLock(RLock) = "rlock",
+    Semaphore(Semaphore) = "semaphore",
+    Condition(Condition) = "condition",
+    Event(Event) = "event",
+    Barrier(Barrier) = "barrier",
 }
 
 /// A shared object about to become a Python object: the argument of its class.
@@ -110,11 +119,25 @@ pub(crate) fn provide<R>(objects: Vec<Object>, f: impl FnOnce() -> R) -> R {
     result
 }
 
+/// Say whether a message for a process of the family is in the making: what is pickled now will be unpickled by nobody else.
+#[pyfunction]
+fn in_message() -> bool {
+    PACKING.with_borrow(|stack| !stack.is_empty())
+}
+
+/// What `__reduce__` returns: how to make the object again.
+pub(crate) type Reduced<'py> = (Bound<'py, PyAny>, Bound<'py, PyTuple>);
 /// What `__reduce__` of a shared object returns: how to make it again, of the same class.
-pub(crate) fn reduce<'py>(
+pub(crate) fn reduce<'py>(object: &Bound<'py, PyAny>, shared: Object) -> PyResult<Reduced<'py>> {
+    reduce_with(object, shared, PyTuple::empty(object.py()))
+}
+
+/// As [`reduce`], for a class that needs more than the shared object: `rest` are the further arguments of its constructor.
+pub(crate) fn reduce_with<'py>(
     object: &Bound<'py, PyAny>,
     shared: Object,
-) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
+    rest: Bound<'py, PyTuple>,
+) -> PyResult<Reduced<'py>> {
     let py = object.py();
     let module = py.import("procession._procession")?;
     let class = object.get_type();
@@ -124,47 +147,60 @@ pub(crate) fn reduce<'py>(
         objects.push(shared);
         Some(objects.len() - 1)
     });
-    match number {
-        Some(number) => Ok((module.getattr("take")?, (class, number).into_pyobject(py)?)),
+    let (maker, arguments) = match number {
+        Some(number) => ("take", (class, number).into_pyobject(py)?.into_any()),
         None => {
             let name = PyBytes::new(py, &handle.to_bytes());
-            Ok((
-                module.getattr("open")?,
-                (class, kind, name).into_pyobject(py)?,
-            ))
+            ("open", (class, kind, name).into_pyobject(py)?.into_any())
         }
-    }
+    };
+    let arguments = arguments.add(rest)?.cast_into()?;
+    Ok((module.getattr(maker)?, arguments))
 }
 
 /// Make the shared object with this number in the message that is being read.
 #[pyfunction]
-fn take<'py>(class: &Bound<'py, PyType>, number: usize) -> PyResult<Bound<'py, PyAny>> {
+#[pyo3(signature = (class, number, *rest))]
+fn take<'py>(
+    class: &Bound<'py, PyType>,
+    number: usize,
+    rest: &Bound<'py, PyTuple>,
+) -> PyResult<Bound<'py, PyAny>> {
     let object = READING.with_borrow(|stack| stack.last()?.get(number).cloned());
     let object = object.ok_or_else(|| {
         PyValueError::new_err(
             "a shared object can only be unpickled from the message that it was sent in",
         )
     })?;
-    make(class, object)
+    make(class, object, rest)
 }
 
 /// Open a shared object by its name.
 #[pyfunction]
+#[pyo3(signature = (class, kind, name, *rest))]
 fn open<'py>(
     class: &Bound<'py, PyType>,
     kind: &str,
     name: [u8; 16],
+    rest: &Bound<'py, PyTuple>,
 ) -> PyResult<Bound<'py, PyAny>> {
-    make(class, Object::open(kind, Handle::from_bytes(name))?)
+    make(class, Object::open(kind, Handle::from_bytes(name))?, rest)
 }
 
 /// The Python object of a class for a shared object.
-pub(crate) fn make<'py>(class: &Bound<'py, PyType>, object: Object) -> PyResult<Bound<'py, PyAny>> {
-    class.call_method1("__new__", (class, Parcel(object)))
+pub(crate) fn make<'py>(
+    class: &Bound<'py, PyType>,
+    object: Object,
+    rest: &Bound<'py, PyTuple>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let arguments = (class, Parcel(object)).into_pyobject(class.py())?;
+    let arguments = arguments.into_any().add(rest)?;
+    class.call_method1("__new__", arguments.cast_into::<PyTuple>()?)
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(take, module)?)?;
     module.add_function(wrap_pyfunction!(open, module)?)?;
+    module.add_function(wrap_pyfunction!(in_message, module)?)?;
     module.add_class::<Parcel>()
 }

@@ -6,7 +6,7 @@ use crate::letter::{bytes_in, letter_of, letter_of_bytes, object_in};
 use crate::message::{Object, Parcel, handle_of, name_of, reduce, wrong_parcel};
 use crate::wait::{Truth, deadline_after, wait};
 use procession::{GetError, Letter, Packed, PutError, Queue, Readiness};
-use pyo3::exceptions::{PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use std::os::fd::{AsRawFd, RawFd};
@@ -61,6 +61,15 @@ impl PyQueue {
 
     pub(crate) fn is_closed(&self) -> bool {
         self.closed.load(Ordering::Relaxed)
+    }
+
+    /// An item could not be pickled: a Python subclass may want to know instead of the caller.
+    fn unpicklable(slf: &Bound<'_, Self>, error: PyErr, obj: &Bound<'_, PyAny>) -> PyResult<()> {
+        let hook = slf.getattr_opt("_on_queue_feeder_error")?;
+        match hook.filter(|_| error.is_instance_of::<PyException>(slf.py())) {
+            Some(hook) => hook.call1((error.into_value(slf.py()), obj)).map(drop),
+            None => Err(error),
+        }
     }
 
     fn check_closed(slf: &Bound<'_, Self>) -> PyResult<()> {
@@ -153,7 +162,7 @@ impl PyQueue {
     }
 
     /// Put an item into the queue; it can be taken when this returns.
-    #[pyo3(signature = (obj, block = Truth(true), timeout = None))]
+    #[pyo3(signature = (obj, block = Truth(true), timeout = None), text_signature = "($self, obj, block=True, timeout=None)")]
     fn put(
         slf: &Bound<'_, Self>,
         obj: &Bound<'_, PyAny>,
@@ -161,8 +170,10 @@ impl PyQueue {
         timeout: Option<f64>,
     ) -> PyResult<()> {
         Self::check_closed(slf)?;
-        let letter = letter_of(obj)?;
-        slf.get().put_letter(slf.py(), letter, block.0, timeout)
+        match letter_of(obj) {
+            Ok(letter) => slf.get().put_letter(slf.py(), letter, block.0, timeout),
+            Err(error) => Self::unpicklable(slf, error, obj),
+        }
     }
 
     /// Put an item into the queue if there is room now.
@@ -171,7 +182,7 @@ impl PyQueue {
     }
 
     /// Remove and return the oldest item.
-    #[pyo3(signature = (block = Truth(true), timeout = None))]
+    #[pyo3(signature = (block = Truth(true), timeout = None), text_signature = "($self, block=True, timeout=None)")]
     fn get<'py>(
         slf: &Bound<'py, Self>,
         block: Truth,
@@ -228,7 +239,7 @@ impl PyQueue {
     }
 
     /// Say whether there is an item, waiting at most `timeout` seconds; `None`: for ever.
-    #[pyo3(signature = (timeout = Some(0.0)))]
+    #[pyo3(signature = (timeout = Some(0.0)), text_signature = "($self, timeout=0.0)")]
     fn _poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let queue = self.queue()?;
         if !queue.is_empty() {

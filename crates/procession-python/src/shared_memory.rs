@@ -71,10 +71,7 @@ impl PySharedMemory {
     fn __reduce__<'py>(
         slf: &Bound<'py, Self>,
     ) -> PyResult<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
-        reduce(
-            slf.as_any(),
-            Object::SharedMemory(slf.get().memory.clone()),
-        )
+        reduce(slf.as_any(), Object::SharedMemory(slf.get().memory.clone()))
     }
 
     /// The name by which `by_name` finds this memory, in any process of the family, while somebody holds it.

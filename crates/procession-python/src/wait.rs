@@ -14,6 +14,18 @@ const FAR: Duration = Duration::from_secs(3600);
 /// When to give up; `None`: never.
 pub(crate) type Deadline = Option<Instant>;
 
+/// A `block=` argument: anything that is true or false.
+#[derive(Clone, Copy)]
+pub(crate) struct Truth(pub(crate) bool);
+
+impl<'py> FromPyObject<'_, 'py> for Truth {
+    type Error = PyErr;
+
+    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
+        object.is_truthy().map(Self)
+    }
+}
+
 /// The deadline that a Python timeout in seconds means now. `None`: no timeout; negative: at once; beyond the clock's range: none.
 pub(crate) fn deadline_after(timeout: Option<f64>) -> PyResult<Deadline> {
     let Some(seconds) = timeout else {
@@ -28,15 +40,24 @@ pub(crate) fn deadline_after(timeout: Option<f64>) -> PyResult<Deadline> {
     Ok(timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
 }
 
-/// A Python truth value: whatever object says whether to wait.
-#[derive(Clone, Copy)]
-pub(crate) struct Truth(pub(crate) bool);
-
-impl<'py> FromPyObject<'_, 'py> for Truth {
-    type Error = PyErr;
-
-    fn extract(object: Borrowed<'_, 'py, PyAny>) -> PyResult<Self> {
-        object.is_truthy().map(Self)
+/// Ends of what has to be awaited however often a signal comes: the lock of a condition.
+///
+/// As [`wait`] without a deadline, but goes on after a handler has raised, and gives that exception along; a second one ends the wait.
+///
+/// # Errors
+/// What the second handler raised: nothing was found.
+pub(crate) fn insist<T: Send>(
+    py: Python<'_>,
+    mut attempt: impl FnMut(Instant) -> Option<T> + Send,
+) -> PyResult<(T, PyResult<()>)> {
+    let mut raised = Ok(());
+    loop {
+        match wait(py, None, &mut attempt) {
+            Ok(Some(found)) => return Ok((found, raised)),
+            Ok(None) => {}
+            Err(error) if raised.is_ok() => raised = Err(error),
+            Err(error) => return Err(error),
+        }
     }
 }
 

@@ -116,9 +116,9 @@ pub use manager::{
 };
 #[cfg(not(procession_loom))]
 pub use pool::{
-    AsCompleted, Broken, Executor, Future, Map, MapFuture, MapStream, Pool, PoolBuilder, PoolError,
-    ReturnWhen, SubmitError, TaskError, TaskFunction, TaskOptions, WorkerDied, as_completed,
-    wait_futures,
+    AsCompleted, BootError, Broken, Executor, Feed, FeedWaiter, Future, Map, MapFuture, MapStream,
+    Pool, PoolBuilder, PoolError, Recruit, ReturnWhen, SubmitError, TaskError, TaskFunction,
+    TaskOptions, WorkerDied, WorkerReport, as_completed, fail_task, wait_futures, work,
 };
 #[cfg(not(procession_loom))]
 pub use process::{

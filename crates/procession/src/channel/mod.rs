@@ -45,6 +45,6 @@ pub(crate) use producer::SharedProducer;
 pub(crate) use queue::SharedQueue;
 pub use queue::{GetError, PutError, Queue};
 pub use readiness::Readiness;
-pub(crate) use readiness::Watched;
+pub(crate) use readiness::{Watched, make_exact};
 pub use simple_queue::SimpleQueue;
 pub use wait::{Select, Waitable, wait};

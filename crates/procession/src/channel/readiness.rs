@@ -5,10 +5,12 @@ use super::core::Channel;
 use super::listeners::Seat;
 use super::queue::SharedQueue;
 use crate::atomic::{AtomicU32, Ordering};
-use crate::family::patrol;
-use crate::heap::{Container, HeapError, Shared};
+use crate::family::{Owner, patrol};
+use crate::heap::{Container, HeapError, Shared, me, myself};
 use crate::sys::doorbell::Alarm;
+use crate::sys::signal::Blocked;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +19,53 @@ const LOOK_AROUND: Duration = Duration::from_millis(200);
 
 /// How many there are in this process.
 static ALIVE: AtomicU32 = AtomicU32::new(0);
+
+/// Descriptors never become readable by themselves: a thread looks around instead.
+static EXACT: AtomicBool = AtomicBool::new(false);
+/// The participant whose thread looks around. That of the process that we were forked from is none of ours.
+static LOOKOUT: AtomicU32 = AtomicU32::new(0);
+
+/// From now on descriptors say that there *is* something: for programs that take a readable descriptor at its word. Dead peers are looked for by a thread of this process,
+/// which exists while there are descriptors.
+pub(crate) fn make_exact() {
+    EXACT.store(true, Ordering::Relaxed);
+}
+
+/// Starts the thread, unless it runs.
+fn look_around_by_thread() {
+    let me = me().to_word();
+    if LOOKOUT.swap(me, Ordering::SeqCst) == me {
+        return;
+    }
+    // Signals are for the program's threads.
+    let blocked = Blocked::all();
+    let thread = std::thread::Builder::new()
+        .name("procession-look".to_owned())
+        .spawn(look_around);
+    drop(blocked);
+    if thread.is_err() {
+        // The next descriptor tries again; until then, whoever waits in the engine looks around.
+        LOOKOUT.store(0, Ordering::SeqCst);
+    }
+}
+
+fn look_around() {
+    loop {
+        std::thread::sleep(LOOK_AROUND);
+        let Some(me) = myself().map(Owner::to_word) else {
+            return;
+        };
+        patrol();
+        if ALIVE.load(Ordering::SeqCst) != 0 {
+            continue;
+        }
+        LOOKOUT.store(0, Ordering::SeqCst);
+        // Made meanwhile: ours to look after, unless its maker started another thread.
+        if ALIVE.load(Ordering::SeqCst) == 0 || LOOKOUT.swap(me, Ordering::SeqCst) == me {
+            return;
+        }
+    }
+}
 
 /// The channel it is about, kept alive.
 #[derive(Debug)]
@@ -118,12 +167,16 @@ pub struct Readiness {
 
 impl Readiness {
     pub(super) fn new(watched: Watched) -> Result<Self, HeapError> {
+        // Counted first: the thread that looks around ends when there are none.
+        ALIVE.fetch_add(1, Ordering::SeqCst);
+        let alarm = alarm().inspect_err(|_| {
+            ALIVE.fetch_sub(1, Ordering::SeqCst);
+        })?;
         let this = Self {
             seat: Mutex::new(None),
-            alarm: alarm()?,
+            alarm,
             watched,
         };
-        ALIVE.fetch_add(1, Ordering::Relaxed);
         let (channel, container) = this.watched.channel();
         let seat = channel.listeners().claim(container, this.alarm.name())?;
         *this.seat.lock().unwrap_or_else(PoisonError::into_inner) = Some(seat);
@@ -150,6 +203,7 @@ impl Readiness {
         let Some(seat) = seat.as_ref() else {
             return Err(HeapError::Corrupt("a listener has no cell"));
         };
+        channel.listeners().settle(seat);
         if self.alarm.drain() {
             patrol();
         }
@@ -166,8 +220,13 @@ const MAKING: &str = "make a descriptor for waiting";
 
 fn alarm() -> Result<Alarm, HeapError> {
     let alive = ALIVE.load(Ordering::Relaxed);
-    Alarm::new(LOOK_AROUND.saturating_mul(alive.saturating_add(1)))
-        .map_err(|errno| HeapError::system(MAKING, errno))
+    let period = if EXACT.load(Ordering::Relaxed) {
+        look_around_by_thread();
+        None
+    } else {
+        Some(LOOK_AROUND.saturating_mul(alive.max(1)))
+    };
+    Alarm::new(period).map_err(|errno| HeapError::system(MAKING, errno))
 }
 
 impl AsFd for Readiness {

@@ -11,6 +11,7 @@ use crate::heap::{Container, HeapError, me};
 use crate::sync::deadline_after;
 use crate::sync::raw::{Deadline, Port};
 use crate::sys::doorbell::{self, Doorbell};
+use crate::sys::futex;
 use std::cell::Cell;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -282,6 +283,9 @@ impl<'a> Watch<'a> {
                 .map_err(failed)?
                 .is_empty()
             {
+                if futex::interrupted() {
+                    return Ok(Vec::new());
+                }
                 patrol();
                 slice = (slice * 2).min(LAST_SLICE);
             }

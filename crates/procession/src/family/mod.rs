@@ -27,6 +27,6 @@ pub(crate) use membership::{attach, join, leave};
 pub(crate) use owner::{GENERATION_BITS, OWNER_MASK};
 pub use owner::{MAX_PARTICIPANTS, Owner};
 #[cfg(not(procession_loom))]
-pub(crate) use patrol::{on_patrol, patrol, reap_dead, reserve_place};
+pub(crate) use patrol::{on_patrol, patrol, reap_dead, reap_process, reserve_place};
 #[cfg(not(procession_loom))]
 pub(crate) use waiter::Waiter;

@@ -68,6 +68,19 @@ fn look_around(heap: &'static Heap) {
     reap_dead(heap);
 }
 
+/// Reaps the participant that is the process `pid`, which has ended, whoever started it.
+pub(crate) fn reap_process(pid: u32) {
+    let Some(heap) = heap() else { return };
+    for owner in owners(heap, &[Presence::Live, Presence::Starting]) {
+        let identity = heap.participants()[owner.slot()].identity();
+        if identity.is_some_and(|identity| identity.pid == pid) {
+            // Asking marks the dead as such.
+            heap.is_gone(owner);
+        }
+    }
+    reap_dead(heap);
+}
+
 /// Reaps every participant that is proved dead.
 pub(crate) fn reap_dead(heap: &'static Heap) {
     if owners(heap, &[Presence::Dead]).next().is_none() {

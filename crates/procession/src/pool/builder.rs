@@ -8,6 +8,7 @@ use super::hub::Hub;
 use super::lane::PoolBell;
 use super::pool::Pool;
 use super::record::{Packed, Tag};
+use super::recruit::{Hiring, Recruit};
 use super::sizing::default_workers;
 use super::staff::{Settings, cpus_to_pin};
 use super::supervisor::{self, Alarm};
@@ -52,6 +53,7 @@ pub struct PoolBuilder {
     workers: Option<usize>,
     name: Option<String>,
     method: StartMethod,
+    hiring: Option<Hiring>,
     initializer: Option<Result<Hook, SubmitError>>,
     finalizer: Option<Result<Hook, SubmitError>>,
     max_tasks: u64,
@@ -79,6 +81,7 @@ impl PoolBuilder {
             workers: None,
             name: None,
             method: StartMethod::default(),
+            hiring: None,
             initializer: None,
             finalizer: None,
             max_tasks: 0,
@@ -116,6 +119,12 @@ impl PoolBuilder {
     /// a supervisor thread, are spawned.
     pub fn start_method(mut self, method: StartMethod) -> Self {
         self.method = method;
+        self
+    }
+
+    /// Has the workers started by `recruit` instead of by the pool itself, which then needs no start method: for embedders. See [`Recruit`].
+    pub fn recruit(mut self, recruit: impl Recruit) -> Self {
+        self.hiring = Some(Hiring(Arc::new(recruit)));
         self
     }
 
@@ -211,6 +220,7 @@ impl PoolBuilder {
             name: self.take_name(),
             workers,
             method: self.method,
+            hiring: self.hiring,
             initializer: checked("initializer", self.initializer)?,
             finalizer: checked("finalizer", self.finalizer)?,
             max_tasks: self.max_tasks,

@@ -93,7 +93,7 @@ fn finish(table: &mut Table, worker: &mut Worker, head: ResultHead, output: Outp
         function.learn(head.nanos);
     }
     let outcome = outcome(head.tag, output);
-    let failed = matches!(outcome, Err(TaskError::Panicked { .. }));
+    let failed = head.tag == Tag::Failed || matches!(outcome, Err(TaskError::Panicked { .. }));
     if failed && task.may_retry() {
         table.again(id);
     } else if let Some(task) = table.tasks.remove(id) {
@@ -137,7 +137,7 @@ impl super::hub::Function {
 
 /// What a record from a worker says.
 fn outcome(tag: Tag, output: Output) -> Outcome {
-    if tag == Tag::Returned {
+    if matches!(tag, Tag::Returned | Tag::Failed) {
         return Ok(output);
     }
     Err(failure(tag, output))

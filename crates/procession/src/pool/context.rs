@@ -10,10 +10,40 @@ use crate::process::{PanicReport, catch_panic};
 use crate::sys::call::Resolved;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 /// Space larger than this is not kept between tasks.
 const KEEP_SPACE: usize = 1 << 20;
+
+thread_local! {
+    /// The task that this thread runs has said that it failed.
+    static FAILED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Says that the task that the calling thread runs failed, although it will return: it is tried again if it may be ([`TaskOptions::retries`](crate::TaskOptions::retries)); if not, what it
+/// returns is its result. For embedders, whose functions fail in ways of their own. Without effect on tasks that run in threads, and outside of tasks.
+///
+/// # Examples
+/// ```
+/// use procession::{Executor, Queue, TaskOptions, fail_task};
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     procession::init();
+///     let executor = Executor::new(1)?;
+///     let tries = Queue::unbounded()?;
+///     let function = |tries: Queue<u8>| {
+///         tries.put(1).expect("put");
+///         fail_task();
+///         tries.len()
+///     };
+///     let future = executor.submit_with(TaskOptions::new().retries(2), function, tries.clone())?;
+///     assert_eq!(future.result()?, 3);
+///     Ok(())
+/// }
+/// ```
+pub fn fail_task() {
+    FAILED.set(true);
+}
 
 /// Arguments and result of one task.
 #[derive(Debug, Default)]
@@ -94,6 +124,7 @@ impl Context {
             Tag::Panicked,
             Tag::UndecodableArguments,
             Tag::UnencodableResult,
+            Tag::Failed,
         ]
         .into_iter()
         .find(|tag| *tag as i32 == code)
@@ -111,8 +142,12 @@ impl Context {
         };
         // The space is free for tasks within the task; a block with handles goes when its arguments are held themselves.
         *self.block.borrow_mut() = None;
+        FAILED.set(false);
         match catch_panic(|| function(arguments), last_words) {
-            Ok(result) => self.deliver(result) as i32,
+            Ok(result) => match self.deliver(result) {
+                Tag::Returned if FAILED.get() => Tag::Failed as i32,
+                tag => tag as i32,
+            },
             Err(report) => self.report(report) as i32,
         }
     }
@@ -133,7 +168,8 @@ impl Context {
         }
     }
 
-    fn report(&self, report: PanicReport) -> Tag {
+    /// Packs what a panic said.
+    pub(super) fn report(&self, report: PanicReport) -> Tag {
         match self.deliver(report) {
             Tag::Returned => Tag::Panicked,
             tag => tag,

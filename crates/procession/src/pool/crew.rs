@@ -107,9 +107,10 @@ impl Crew {
         }
     }
 
-    pub(super) fn cancel(&self, id: TaskId) -> bool {
+    /// Cancels a task; one that runs only if `running` says so, and never in a thread.
+    pub(super) fn cancel(&self, id: TaskId, running: bool) -> bool {
         match self {
-            Self::Processes(hub) => hub.is_ours() && hub.cancel(id),
+            Self::Processes(hub) => hub.is_ours() && hub.cancel(id, running),
             Self::Threads(threads) => threads.cancel(id),
         }
     }
@@ -133,6 +134,13 @@ impl Crew {
             Self::Processes(hub) if hub.is_ours() => hub.abandon(sink),
             Self::Processes(_) => {}
             Self::Threads(threads) => threads.abandon(sink),
+        }
+    }
+
+    pub(super) fn is_ours(&self) -> bool {
+        match self {
+            Self::Processes(hub) => hub.is_ours(),
+            Self::Threads(threads) => threads.is_ours(),
         }
     }
 

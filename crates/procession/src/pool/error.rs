@@ -160,6 +160,8 @@ pub enum Broken {
         message: String,
         /// The backtrace of the last one.
         backtrace: String,
+        /// What a worker of an embedder said beyond that ([`WorkerReport`](crate::WorkerReport)); else empty.
+        detail: Vec<u8>,
     },
     /// Workers end before they come up.
     #[error(

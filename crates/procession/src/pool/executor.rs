@@ -3,12 +3,14 @@
 use super::builder::PoolBuilder;
 use super::crew::Crew;
 use super::error::{PoolError, SubmitError};
+use super::feed::Feed;
 use super::future::Future;
-use super::map::Map;
+use super::map::{Map, MapFuture};
 use super::task::TaskOptions;
 use crate::process::Portable;
 use crate::sync::deadline_after;
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 /// Workers (processes, or threads) to which tasks are submitted one by one, each with a [`Future`].
@@ -39,6 +41,8 @@ use std::time::Duration;
 #[doc(alias = "ProcessPoolExecutor")]
 pub struct Executor {
     crew: Crew,
+    /// It is not to be ended when it is dropped.
+    runs_on: AtomicBool,
 }
 
 impl fmt::Debug for Executor {
@@ -51,7 +55,10 @@ impl fmt::Debug for Executor {
 
 impl Executor {
     pub(super) fn of(crew: Crew) -> Self {
-        Self { crew }
+        Self {
+            crew,
+            runs_on: AtomicBool::new(false),
+        }
     }
 
     /// An executor of so many processes, with no special options. Zero runs tasks inline.
@@ -125,6 +132,28 @@ impl Executor {
         Map::new(self.crew.clone(), function, items, true)
     }
 
+    /// A map whose items are pushed; its results come in order of the items, or as they are done. See [`Feed`].
+    pub fn feed<A: Portable, R: Portable>(
+        &self,
+        function: fn(A) -> R,
+        ordered: bool,
+    ) -> Feed<A, R> {
+        Feed::new(self.crew.clone(), function, ordered)
+    }
+
+    /// Submits all items at once, each with these options, and gives a handle to all their results.
+    ///
+    /// # Errors
+    /// As [`submit`](Self::submit).
+    pub fn map_with<A: Portable, R: Portable>(
+        &self,
+        options: &TaskOptions,
+        function: fn(A) -> R,
+        items: impl IntoIterator<Item = A>,
+    ) -> Result<MapFuture<R>, SubmitError> {
+        MapFuture::start(&self.crew, function, items, Some(options))
+    }
+
     /// Takes no more tasks and waits until all are done and the workers have ended.
     ///
     /// # Blocking
@@ -138,10 +167,35 @@ impl Executor {
         self.crew.join(deadline_after(timeout))
     }
 
+    /// Whether the calling process made it.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.crew.is_ours()
+    }
+
     /// Takes no more tasks, and does not wait: tasks that were submitted are done if the executor lives long enough.
     #[doc(alias = "wait=False")]
     pub fn close(&self) {
         self.crew.close();
+    }
+
+    /// Takes no more tasks, and from now on lets the executor do what it was given although it is dropped; it ends by itself then. Without this, dropping ends it at once.
+    ///
+    /// # Examples
+    /// ```
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     procession::init();
+    ///     let executor = procession::Executor::new(1)?;
+    ///     let future = executor.submit(|x: u8| x + 1, 1)?;
+    ///     executor.let_run();
+    ///     drop(executor);
+    ///     assert_eq!(future.result(), Ok(2));
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn let_run(&self) {
+        self.crew.close();
+        self.runs_on.store(true, Ordering::Relaxed);
     }
 
     /// Takes no more tasks, ends those that run by killing their workers, and fails all that are not done with [`TaskError::Terminated`](crate::TaskError::Terminated).
@@ -154,6 +208,8 @@ impl Executor {
 
 impl Drop for Executor {
     fn drop(&mut self) {
-        self.crew.terminate();
+        if !*self.runs_on.get_mut() {
+            self.crew.terminate();
+        }
     }
 }

@@ -124,6 +124,12 @@ impl<R> Future<R> {
         !self.is_done() && self.crew.is_running(self.id)
     }
 
+    /// Whether the calling process made the pool; if not, a result that was not there at the fork will never come.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.crew.is_ours()
+    }
+
     /// Whether it was cancelled.
     #[must_use]
     #[doc(alias = "cancelled")]
@@ -154,7 +160,27 @@ impl<R> Future<R> {
     /// }
     /// ```
     pub fn cancel(&self) -> bool {
-        !self.is_done() && self.crew.cancel(self.id)
+        !self.is_done() && self.crew.cancel(self.id, true)
+    }
+
+    /// Cancels the task if no worker has begun it. `false`: it runs, or has its outcome.
+    ///
+    /// # Examples
+    /// ```
+    /// let executor = procession::Executor::threads(1)?;
+    /// let first = executor.submit(|()| std::thread::sleep(std::time::Duration::from_millis(50)), ())?;
+    /// while !first.is_running() {
+    ///     std::thread::yield_now();
+    /// }
+    /// let second = executor.submit(|()| (), ())?;
+    /// assert!(second.cancel_pending() && !first.cancel_pending());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # In Python
+    /// `Future.cancel`
+    pub fn cancel_pending(&self) -> bool {
+        !self.is_done() && self.crew.cancel(self.id, false)
     }
 
     /// Waits until the task has its outcome.

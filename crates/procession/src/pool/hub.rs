@@ -345,6 +345,15 @@ impl Hub {
         self.over.load(Ordering::SeqCst)
     }
 
+    /// Whether it was closed, and all is done.
+    pub(super) fn has_finished(&self) -> bool {
+        let state = self.state();
+        matches!(state.phase, Phase::Closing)
+            && state.table.tasks.len() == 0
+            && state.is_deserted()
+            && self.outstanding() == 0
+    }
+
     pub(super) fn set_over(&self) {
         self.over.store(true, Ordering::SeqCst);
         self.alarm.wake();

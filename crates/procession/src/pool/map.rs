@@ -13,6 +13,7 @@
 use super::context::Context;
 use super::crew::Crew;
 use super::error::{SubmitError, TaskError};
+use super::feed::{Arrivals, BATCH, Feed};
 use super::function::TaskFunction;
 use super::task::{Outcome, Sink, TaskOptions};
 use crate::process::Portable;
@@ -23,118 +24,9 @@ use serde::de::DeserializeOwned;
 use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
-
-/// Items ahead of the caller for each worker, unless said otherwise.
-const AHEAD_PER_WORKER: usize = 1024;
-/// Bytes of arguments that are ahead of the workers, and of results that wait for the caller, before the input is read no further.
-const BYTES_AHEAD: usize = 64 << 20;
-/// Items read from the input at one time.
-const FEED: usize = 256;
-
-/// Where the outcomes of a map arrive.
-#[derive(Default)]
-struct Arrivals {
-    content: Mutex<Content>,
-    /// Outcomes that can be taken: all of them, or those whose turn it is.
-    ready: AtomicUsize,
-    ordered: bool,
-}
-
-#[derive(Default)]
-struct Content {
-    /// In order of arrival, or by number from `base` on.
-    outcomes: VecDeque<Option<Outcome>>,
-    base: usize,
-    arrived: usize,
-    /// Bytes of all results so far, for their mean.
-    total: usize,
-    /// Who polls the map's stream.
-    waker: Option<Waker>,
-}
-
-impl Arrivals {
-    fn content(&self) -> MutexGuard<'_, Content> {
-        self.content.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire) > 0
-    }
-
-    /// Has `waker` woken when something is ready; `false`: something is.
-    fn wake_when_ready(&self, waker: &Waker) -> bool {
-        let mut content = self.content();
-        if self.is_ready() {
-            return false;
-        }
-        content.waker = Some(waker.clone());
-        true
-    }
-
-    /// Takes what is ready.
-    fn take(&self, into: &mut VecDeque<Option<Outcome>>) {
-        let mut content = self.content();
-        let outcomes = &mut content.outcomes;
-        let gap = outcomes.iter().position(Option::is_none);
-        let count = gap.unwrap_or(outcomes.len());
-        if gap.is_none() && into.is_empty() {
-            std::mem::swap(into, outcomes);
-        } else {
-            into.extend(outcomes.drain(..count));
-        }
-        content.base += count;
-        self.ready.store(0, Ordering::Release);
-    }
-}
-
-impl Content {
-    /// Notes an outcome; whether one can be taken now.
-    fn add(&mut self, index: usize, outcome: Outcome, ordered: bool) -> bool {
-        self.total += size(&outcome);
-        self.arrived += 1;
-        if !ordered {
-            self.outcomes.push_back(Some(outcome));
-            return true;
-        }
-        let at = index - self.base;
-        if self.outcomes.len() <= at {
-            self.outcomes.resize_with(at + 1, || None);
-        }
-        self.outcomes[at] = Some(outcome);
-        at == 0
-    }
-}
-
-fn size(outcome: &Outcome) -> usize {
-    outcome.as_ref().map_or(0, super::task::Output::size)
-}
-
-impl Sink for Arrivals {
-    fn complete(&self, index: usize, outcome: Outcome) {
-        self.complete_all(&mut std::iter::once((index, outcome)));
-    }
-
-    fn complete_all(&self, outcomes: &mut dyn Iterator<Item = (usize, Outcome)>) {
-        let mut content = self.content();
-        let mut ready = false;
-        for (index, outcome) in outcomes {
-            ready |= content.add(index, outcome, self.ordered);
-        }
-        if !ready {
-            return;
-        }
-        self.ready.store(1, Ordering::Release);
-        let waker = content.waker.take();
-        drop(content);
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
-}
 
 /// What a look for the next result finds.
 enum Step<R> {
@@ -177,35 +69,23 @@ type Progress<'a> = Box<dyn FnMut(usize, Option<usize>) + 'a>;
 /// What `Pool.imap` and `Pool.imap_unordered` return
 #[must_use = "a map is lazy: nothing runs until its results are asked for"]
 pub struct Map<'a, A: Portable, R: Portable, F = fn(A) -> R> {
-    crew: Crew,
-    function: F,
+    feed: Feed<A, R, F>,
     input: Option<Box<dyn Iterator<Item = A> + 'a>>,
     /// Items there will be, if the input says so.
     expected: Option<usize>,
-    arrivals: Arc<Arrivals>,
-    options: Option<TaskOptions>,
     chunk: Option<usize>,
-    look_ahead: Option<usize>,
     progress: Option<Progress<'a>>,
-    /// Taken from the arrivals, not yet by the caller.
-    taken: VecDeque<Option<Outcome>>,
     /// Of the chunk that is being handed out.
     current: VecDeque<Result<R, TaskError>>,
-    /// Tasks submitted, and tasks taken.
-    submitted: usize,
-    received: usize,
     /// Items handed out.
     handed: usize,
-    /// Bytes of arguments submitted.
-    bytes: usize,
     refusal: Option<SubmitError>,
-    _items: PhantomData<A>,
 }
 
 impl<A: Portable, R: Portable, F> fmt::Debug for Map<'_, A, R, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Map")
-            .field("submitted", &self.submitted)
+            .field("submitted", &self.feed.submitted)
             .field("handed", &self.handed)
             .finish_non_exhaustive()
     }
@@ -228,28 +108,15 @@ where
             (low, Some(high)) if low == high => Some(high),
             _ => None,
         };
-        let arrivals = Arrivals {
-            ordered,
-            ..Arrivals::default()
-        };
         Self {
-            crew,
-            function,
+            feed: Feed::new(crew, function, ordered),
             input: Some(Box::new(input)),
             expected,
-            arrivals: Arc::new(arrivals),
-            options: None,
             chunk: None,
-            look_ahead: None,
             progress: None,
-            taken: VecDeque::new(),
             current: VecDeque::new(),
-            submitted: 0,
-            received: 0,
             handed: 0,
-            bytes: 0,
             refusal: None,
-            _items: PhantomData,
         }
     }
 
@@ -264,13 +131,13 @@ where
     /// or results are large (64 MiB of either at the most, but always two for each worker); threads' values are not measured. Inline, one.
     #[doc(alias = "buffersize")]
     pub fn look_ahead(mut self, items: usize) -> Self {
-        self.look_ahead = Some(items.max(1));
+        self.feed.set_look_ahead(items);
         self
     }
 
     /// Options for each task: time limit, retries, priority, name.
     pub fn options(mut self, options: TaskOptions) -> Self {
-        self.options = Some(options);
+        self.feed.options = Some(options);
         self
     }
 
@@ -308,41 +175,15 @@ where
         self.collect()
     }
 
-    /// Tasks that may be ahead of the caller now.
-    fn window(&self) -> usize {
-        if let Some(look_ahead) = self.look_ahead {
-            return look_ahead;
-        }
-        let workers = self.crew.size();
-        if workers == 0 {
-            return 1;
-        }
-        let content = self.arrivals.content();
-        let result = content.total.checked_div(content.arrived).unwrap_or(0);
-        let argument = self.bytes.checked_div(self.submitted).unwrap_or(0);
-        // Until the first results are there nobody knows how large they are.
-        let known = if content.arrived == 0 {
-            32
-        } else {
-            AHEAD_PER_WORKER
-        };
-        let fit = BYTES_AHEAD
-            .checked_div(result.max(argument))
-            .unwrap_or(usize::MAX);
-        (known * workers).min(fit).max(2 * workers)
-    }
-
     /// Reads the input as far as the look-ahead allows.
     fn feed(&mut self) {
         while self.input.is_some() && self.refusal.is_none() {
-            let ahead = self.submitted - self.received;
-            let room = self.window().saturating_sub(ahead);
-            // Many at a time: each time costs a lock.
-            if room == 0 || (room < FEED.min(ahead / 2)) {
+            let room = self.feed.room();
+            if room == 0 {
                 return;
             }
             match self.chunk {
-                None => self.feed_items(room.min(FEED)),
+                None => self.feed_items(room),
                 Some(size) => self.feed_chunk(size),
             }
         }
@@ -360,26 +201,11 @@ where
     }
 
     fn feed_items(&mut self, most: usize) {
-        // One by one while nobody knows how large they are.
-        let most = if self.submitted == 0 { 1 } else { most };
         let items = self.read(most);
-        let count = items.len();
-        if count == 0 {
-            return;
-        }
-        let sink = Arc::clone(&self.arrivals) as Arc<dyn Sink>;
-        match self.crew.submit_all(
-            self.function,
-            items,
-            self.options.as_ref(),
-            &sink,
-            self.submitted,
-        ) {
-            Ok(bytes) => {
-                self.bytes += bytes;
-                self.submitted += count;
-            }
-            Err(error) => self.refusal = Some(error),
+        if !items.is_empty()
+            && let Err(error) = self.feed.push(items)
+        {
+            self.refusal = Some(error);
         }
     }
 
@@ -388,17 +214,17 @@ where
         if items.is_empty() {
             return;
         }
-        let sink = Arc::clone(&self.arrivals) as Arc<dyn Sink>;
-        match self.crew.submit_chunk(
-            self.function,
+        let feed = &mut self.feed;
+        match feed.crew.submit_chunk(
+            feed.function,
             items,
-            self.options.as_ref(),
-            sink,
-            self.submitted,
+            feed.options.as_ref(),
+            Arc::clone(&feed.arrivals) as Arc<dyn Sink>,
+            feed.submitted,
         ) {
             Ok(bytes) => {
-                self.bytes += bytes;
-                self.submitted += 1;
+                feed.bytes += bytes;
+                feed.submitted += 1;
             }
             Err(error) => self.refusal = Some(error),
         }
@@ -411,8 +237,7 @@ where
                 Step::End => return None,
                 Step::Wait => {}
             }
-            let arrivals = Arc::clone(&self.arrivals);
-            if !self.crew.wait(&|| arrivals.is_ready(), deadline) {
+            if !self.feed.wait_until(deadline) {
                 let over = match deadline {
                     None => TaskError::NotOurs,
                     Some(_) => TaskError::NotDone,
@@ -430,8 +255,8 @@ where
                 Step::End => return Poll::Ready(None),
                 Step::Wait => {}
             }
-            if self.arrivals.wake_when_ready(waker) {
-                self.crew.entrust();
+            if self.feed.arrivals.wake_when_ready(waker) {
+                self.feed.entrust();
                 return Poll::Pending;
             }
         }
@@ -442,21 +267,18 @@ where
         if let Some(result) = self.current.pop_front() {
             return Step::Next(result);
         }
-        if self.taken.is_empty() {
+        let mut outcome = self.feed.try_take();
+        if outcome.is_none() {
             self.feed();
-            if self.submitted == self.received {
+            if self.feed.in_flight() == 0 {
                 let refusal = self.refusal.take();
                 return refusal.map_or(Step::End, |refusal| Step::Next(Err(refusal.into())));
             }
-            if !self.arrivals.is_ready() {
-                return Step::Wait;
-            }
-            self.arrivals.take(&mut self.taken);
+            outcome = self.feed.try_take();
         }
-        let Some(outcome) = self.taken.pop_front().flatten() else {
+        let Some(outcome) = outcome else {
             return Step::Wait;
         };
-        self.received += 1;
         if self.chunk.is_none() {
             return Step::Next(outcome.and_then(super::task::Output::read));
         }
@@ -515,15 +337,6 @@ where
     }
 }
 
-impl<A: Portable, R: Portable, F> Drop for Map<'_, A, R, F> {
-    fn drop(&mut self) {
-        if self.submitted > self.received {
-            self.crew
-                .abandon(&(Arc::clone(&self.arrivals) as Arc<dyn Sink>));
-        }
-    }
-}
-
 /// A chunk on its way: the function is named beside its items.
 pub(super) fn run_chunk<F: TaskFunction>(function: F, context: &Context) -> i32 {
     context.perform(|items| call_each(function, items))
@@ -566,21 +379,19 @@ impl<R: Portable> MapFuture<R> {
         crew: &Crew,
         function: F,
         items: impl IntoIterator<Item = F::Arguments>,
+        options: Option<&TaskOptions>,
     ) -> Result<Self, SubmitError> {
-        let arrivals = Arc::new(Arrivals {
-            ordered: true,
-            ..Arrivals::default()
-        });
+        let arrivals = Arc::new(Arrivals::new(true));
         let sink = Arc::clone(&arrivals) as Arc<dyn Sink>;
         let mut items = items.into_iter();
         let mut total = 0;
         loop {
-            let some: Vec<_> = items.by_ref().take(FEED).collect();
+            let some: Vec<_> = items.by_ref().take(BATCH).collect();
             if some.is_empty() {
                 break;
             }
             let count = some.len();
-            crew.submit_all(function, some, None, &sink, total)?;
+            crew.submit_all(function, some, options, &sink, total)?;
             total += count;
         }
         crew.entrust();
@@ -607,6 +418,18 @@ impl<R> MapFuture<R> {
         self.done() == self.total
     }
 
+    /// Calls `callback` once all items have their outcome; at once if they have. It runs in whatever thread brings the last one, and must not wait for long.
+    pub fn on_done(&self, callback: impl FnOnce() + Send + 'static) {
+        self.arrivals.tell_when(self.total, Box::new(callback));
+        self.crew.entrust();
+    }
+
+    /// Whether the calling process made the pool; if not, results that were not there at the fork will never come.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        self.crew.is_ours()
+    }
+
     /// Waits until all items have their outcome, at most for `timeout`; whether they have.
     ///
     /// # Blocking
@@ -626,15 +449,35 @@ impl<R: DeserializeOwned + 'static> MapFuture<R> {
     /// The first item's that failed.
     #[doc(alias = "get")]
     pub fn result(self) -> Result<Vec<R>, TaskError> {
+        self.results()?.into_iter().collect()
+    }
+
+    /// Waits for all outcomes, in order of the items. They are handed out once.
+    ///
+    /// # Blocking
+    /// Until all items have theirs.
+    ///
+    /// # Errors
+    /// [`TaskError::NotOurs`]: the handle is a copy that a fork made, and they will never come.
+    ///
+    /// # Examples
+    /// ```
+    /// let pool = procession::Pool::threads(2)?;
+    /// let half = pool.map_async(|x: u32| { assert!(x % 2 == 0); x / 2 }, [4, 5])?;
+    /// let results = half.results()?;
+    /// assert_eq!(results[0], Ok(2));
+    /// assert!(results[1].is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn results(&self) -> Result<Vec<Result<R, TaskError>>, TaskError> {
         if !self.is_done() && !self.crew.wait(&|| self.is_done(), None) {
             return Err(TaskError::NotOurs);
         }
         let mut outcomes = VecDeque::new();
         self.arrivals.take(&mut outcomes);
-        let results = outcomes.into_iter();
-        results
-            .flatten()
+        let results = outcomes.into_iter().flatten();
+        Ok(results
             .map(|outcome| outcome.and_then(super::task::Output::read))
-            .collect()
+            .collect())
     }
 }

@@ -209,7 +209,7 @@ impl Pool {
         function: fn(A) -> R,
         items: impl IntoIterator<Item = A>,
     ) -> Result<MapFuture<R>, SubmitError> {
-        MapFuture::start(&self.crew, function, items)
+        MapFuture::start(&self.crew, function, items, None)
     }
 
     /// As [`map`](Self::map), for functions of several arguments.
@@ -247,7 +247,7 @@ impl Pool {
         function: F,
         items: impl IntoIterator<Item = F::Arguments>,
     ) -> Result<MapFuture<F::Output>, SubmitError> {
-        MapFuture::start(&self.crew, function, items)
+        MapFuture::start(&self.crew, function, items, None)
     }
 
     /// The results of `function` over the items, in order of the items, as they come. See [`Map`].

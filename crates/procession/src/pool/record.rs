@@ -81,6 +81,8 @@ pub(super) enum Tag {
     UnencodableResult = 4,
     /// The function is not in the worker; the reason.
     FunctionNotFound = 5,
+    /// The function returned this, and said that it failed.
+    Failed = 6,
     /// The worker has come up and its initializer has run.
     Ready = 16,
     /// Its initializer panicked; a `PanicReport`.
@@ -95,6 +97,7 @@ impl Tag {
             Self::UndecodableArguments,
             Self::UnencodableResult,
             Self::FunctionNotFound,
+            Self::Failed,
             Self::Ready,
             Self::InitializerFailed,
         ]

@@ -12,13 +12,15 @@
 
 use super::collect::collect_from;
 use super::dispatch::take_back;
+use super::employee::Employee;
 use super::error::{Broken, TaskError, WorkerDied};
 use super::hub::{Hub, Phase, State};
 use super::lane::{Lane, PATIENCE};
 use super::record::TaskId;
+use super::recruit::Hiring;
 use super::task::{Sink, Task};
 use super::worker::{self, Hook, Order};
-use crate::process::{PanicReport, Process, StartError, StartMethod};
+use crate::process::{PanicReport, ParentRef, Process, StartError, StartMethod};
 use crate::sys::pidfd::ExitStatus;
 use crate::sys::scheduling;
 use crate::sys::signal;
@@ -45,6 +47,8 @@ pub(super) struct Settings {
     pub(super) name: String,
     pub(super) workers: usize,
     pub(super) method: StartMethod,
+    /// Who starts workers, if not the pool itself.
+    pub(super) hiring: Option<Hiring>,
     pub(super) initializer: Option<Hook>,
     pub(super) finalizer: Option<Hook>,
     pub(super) max_tasks: u64,
@@ -72,7 +76,7 @@ pub(super) enum Verdict {
 pub(super) struct Worker {
     /// Never used twice.
     pub(super) number: u64,
-    pub(super) process: Arc<Process<()>>,
+    pub(super) process: Arc<Employee>,
     pub(super) lane: Arc<Lane>,
     /// It has come up and its initializer has run.
     pub(super) ready: bool,
@@ -150,8 +154,7 @@ impl Worker {
 
     pub(super) fn kill(&mut self, verdict: Verdict) {
         self.verdict = Some(verdict);
-        // One that has ended cannot be killed; that is as good.
-        let _ = self.process.kill();
+        self.process.kill();
     }
 }
 
@@ -192,6 +195,7 @@ impl Hub {
             .unwrap_or(0)
             .checked_rem(cpus.len())
             .map(|at| cpus[at]);
+        let hiring = self.settings.hiring.as_ref();
         let order = Order {
             lane: lane.clone(),
             bell: self.bell.clone(),
@@ -201,20 +205,13 @@ impl Hub {
             max_memory: self.settings.max_memory,
             cpu,
             nice: self.settings.nice,
+            // Our own processes see to that themselves.
+            parent: hiring.and_then(|_| ParentRef::here()),
         };
-        // There is a supervisor by now, and a process with threads is not to be forked.
-        let replaces = number >= self.settings.workers as u64;
-        let method = match self.settings.method {
-            StartMethod::Fork if replaces => StartMethod::Spawn,
-            method => method,
+        let process = match hiring {
+            Some(hiring) => hiring.hire(&order, name)?,
+            None => Employee::Own(self.start_own(number, name, order)?),
         };
-        let process = Process::builder(worker::run as fn(Order), order)
-            .name(name)
-            .daemon(true)
-            // Ctrl-C is for the program, which decides; workers end with it.
-            .new_process_group()
-            .start_method(method)
-            .start()?;
         Ok(Worker {
             number,
             process: Arc::new(process),
@@ -229,6 +226,27 @@ impl Hub {
             verdict: None,
             failed: None,
         })
+    }
+
+    fn start_own(
+        &self,
+        number: u64,
+        name: String,
+        order: Order,
+    ) -> Result<Process<()>, StartError> {
+        // There is a supervisor by now, and a process with threads is not to be forked.
+        let replaces = number >= self.settings.workers as u64;
+        let method = match self.settings.method {
+            StartMethod::Fork if replaces => StartMethod::Spawn,
+            method => method,
+        };
+        Process::builder(worker::run as fn(Order), order)
+            .name(name)
+            .daemon(true)
+            // Ctrl-C is for the program, which decides; workers end with it.
+            .new_process_group()
+            .start_method(method)
+            .start()
     }
 
     /// Looks which workers have ended, and deals with it.
@@ -252,7 +270,7 @@ impl Hub {
 
     fn bury(&self, mut worker: Worker) {
         // Reaps it: its locks in the lanes are free afterwards.
-        let status = worker.process.exit_status().unwrap_or(ExitStatus::Unknown);
+        let status = worker.process.bury();
         let mut state = self.state();
         worker.lane.free_locks();
         collect_from(&mut state.table, &mut worker);
@@ -319,10 +337,10 @@ impl Hub {
         loop {
             let workers = std::mem::take(&mut self.state().workers);
             for worker in &workers {
-                let _ = worker.process.kill();
+                worker.process.kill();
             }
             for worker in workers {
-                let _ = worker.process.wait_ended();
+                worker.process.see_off();
             }
             self.show_lanes(&self.state());
             // One may be on its way.
@@ -373,8 +391,8 @@ impl Hub {
         self.release(guard);
     }
 
-    /// Cancels a task. `false`: it is done already.
-    pub(super) fn cancel(&self, id: TaskId) -> bool {
+    /// Cancels a task. `false`: it is done already, or runs, which it may go on with unless `running` says that its worker is to be killed.
+    pub(super) fn cancel(&self, id: TaskId, running: bool) -> bool {
         let mut guard = self.state();
         let state = &mut *guard;
         self.collect(state);
@@ -393,6 +411,11 @@ impl Hub {
                 .tasks
                 .get(id)
                 .is_some_and(|task| task.worker.is_some());
+            if held && !running {
+                self.dispatch(state);
+                self.release(guard);
+                return false;
+            }
             if held && worker.verdict.is_none() {
                 tracing::debug!(
                     worker = worker.name(),
@@ -483,7 +506,7 @@ impl State {
                 pid: worker.pid(),
                 status,
                 task: task.describe(function.map_or("?", |function| function.name)),
-                peak_memory: worker.process.usage().map(|usage| usage.peak_memory),
+                peak_memory: worker.process.peak_memory(),
                 likely_out_of_memory: worker.verdict.is_none()
                     && is_sigkill(status)
                     && self.memory.saw_oom_kill(),
@@ -516,7 +539,8 @@ impl State {
             });
         }
         let tries = self.table.failures;
-        let no_init = matches!(status, ExitStatus::Exited(code) if NO_INIT.contains(&code));
+        let no_init = last.process.is_own()
+            && matches!(status, ExitStatus::Exited(code) if NO_INIT.contains(&code));
         if last.ready || tries == 0 || (tries < TRIES && !no_init) {
             return None;
         }
@@ -530,6 +554,7 @@ impl State {
                 tries,
                 message: format!("{}{at}", report.message),
                 backtrace: report.backtrace.clone(),
+                detail: report.detail.clone(),
             });
         }
         let hint = if no_init {

@@ -6,8 +6,8 @@
 //! **Waking it.** Submitting costs no system call while it is awake: it says that it is about to sleep, looks once more, and only then sleeps; whoever submits
 //! writes to its eventfd only if it says so. After work has come it stays awake for [`LINGER`], looking every few milliseconds, so a program that submits and waits in turn does not pay for a wake each time.
 
+use super::employee::Employee;
 use super::hub::Hub;
-use crate::process::Process;
 use crate::sys::clock::monotonic_ns;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use std::io;
@@ -95,13 +95,16 @@ fn supervise(hub: &Hub) {
         };
         if sleep(hub, timeout) || hub.is_short() {
             hub.look_after();
+            if hub.has_finished() {
+                return;
+            }
         }
     }
 }
 
 /// Sleeps until a worker ends, something new comes, or the time is over. Whether to look after the workers.
 fn sleep(hub: &Hub, timeout: Option<Duration>) -> bool {
-    let processes: Vec<Arc<Process<()>>> = {
+    let processes: Vec<Arc<Employee>> = {
         let state = hub.state();
         state
             .workers

@@ -93,7 +93,7 @@ impl Threads {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn is_ours(&self) -> bool {
+    pub(super) fn is_ours(&self) -> bool {
         self.creator == std::process::id()
     }
 
@@ -460,5 +460,6 @@ fn broken(tries: u32, error: &TaskError) -> super::Broken {
         tries,
         message: error.to_string(),
         backtrace,
+        detail: Vec::new(),
     }
 }

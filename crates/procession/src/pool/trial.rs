@@ -134,6 +134,7 @@ impl<C: Cargo> Trial<C> {
             max_memory: 0,
             cpu: None,
             nice: 0,
+            parent: None,
         }
     }
 
@@ -279,7 +280,7 @@ impl Hand {
 fn one_record(worker: &mut Worker<'_>) {
     match worker.take() {
         Some(Came::Task(head)) => worker.carry_out(head),
-        Some(Came::Defined) => {}
+        Some(Came::Defined | Came::Nothing) => {}
         Some(Came::Stop) | None => panic!("the lane has ended"),
     }
 }

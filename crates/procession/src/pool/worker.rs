@@ -21,7 +21,8 @@ use crate::channel::{
 };
 use crate::family::Owner;
 use crate::heap::{HeapError, Hold, Shared, ShortWait, myself};
-use crate::process::PanicReport;
+use crate::process::embed::interruptible;
+use crate::process::{PanicReport, ParentRef};
 use crate::sync::raw::RawBell;
 use crate::sys::call::{Call, Resolved};
 use crate::sys::clock::monotonic_ns;
@@ -41,7 +42,7 @@ const LOOK_EVERY: u64 = 10_000_000;
 /// Exit code of a worker whose initializer failed.
 pub(super) const INITIALIZER_FAILED: i32 = 196;
 
-/// What a worker must know, as the argument of its process.
+/// What a worker must know: the argument of its process, or, if an embedder starts it, its [`Boot`](super::recruit).
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Order {
     pub(super) lane: Lane,
@@ -55,6 +56,8 @@ pub(super) struct Order {
     pub(super) cpu: Option<usize>,
     /// How much nicer it is than its pool's process.
     pub(super) nice: i32,
+    /// With whom it dies, if whoever starts it does not see to that.
+    pub(super) parent: Option<ParentRef>,
 }
 
 /// A function to be called in each worker, with its argument.
@@ -132,19 +135,47 @@ pub(super) fn my_lanes() -> Option<Shared<SharedWorker>> {
 
 /// The function of a worker's process.
 pub(super) fn run(order: Order) {
-    let Some(me) = myself() else { return };
+    let code = serve(&order, &mut || true);
+    if code != 0 {
+        // In order, but not as if nothing had happened.
+        std::process::exit(code);
+    }
+}
+
+/// The life of a worker, in the thread that runs its tasks; the exit code that its process should have. After a signal, `signalled` says whether to go on.
+pub(super) fn serve(order: &Order, signalled: &mut dyn FnMut() -> bool) -> i32 {
+    let Some(me) = myself() else { return 0 };
     SHARED.set(Some(order.lane.shared.clone()));
-    if let Some(cpu) = order.cpu
-        && let Err(error) = pin(cpu)
-    {
-        tracing::warn!(cpu, %error, "worker is not pinned");
+    order.settle_in();
+    let code = Worker::new(order, me).live(signalled);
+    // Threads end before what they keep is dropped; a process that goes on must not be taken for a worker.
+    SHARED.set(None);
+    code
+}
+
+/// Says why a worker does not begin.
+pub(super) fn resign(order: &Order, tag: Tag, report: PanicReport) {
+    let Some(me) = myself() else { return };
+    let mut worker = Worker::new(order, me);
+    worker.context.clear();
+    worker.context.report(report);
+    worker.put(0, 0, tag);
+    worker.ring(monotonic_ns());
+}
+
+impl Order {
+    fn settle_in(&self) {
+        if let Some(cpu) = self.cpu
+            && let Err(error) = pin(cpu)
+        {
+            tracing::warn!(cpu, %error, "worker is not pinned");
+        }
+        if self.nice != 0
+            && let Err(error) = be_nicer(self.nice)
+        {
+            tracing::warn!(%error, "worker is no nicer");
+        }
     }
-    if order.nice != 0
-        && let Err(error) = be_nicer(order.nice)
-    {
-        tracing::warn!(%error, "worker is no nicer");
-    }
-    Worker::new(&order, me).live();
 }
 
 /// A function that the pool defined: how to call it, or why not; and how long it took the last time.
@@ -166,6 +197,8 @@ pub(super) struct Worker<'a> {
     owed: bool,
     /// When memory was looked at last.
     looked: u64,
+    /// The pool wants no more results.
+    unwanted: Cell<bool>,
     /// When the last task ended, if nothing has taken time since: the next one begins then. A look at the clock is a good part of a tiny task.
     ended: Cell<Option<u64>>,
     order: &'a Order,
@@ -175,6 +208,8 @@ pub(super) struct Worker<'a> {
 pub(super) enum Came {
     Task(TaskHead),
     Defined,
+    /// A signal, where those end waits.
+    Nothing,
     Stop,
 }
 
@@ -190,19 +225,22 @@ impl<'a> Worker<'a> {
             rung: 0,
             owed: false,
             looked: monotonic_ns(),
+            unwanted: Cell::new(false),
             ended: Cell::new(None),
             order,
         }
     }
 
-    fn live(mut self) {
+    fn live(mut self, signalled: &mut dyn FnMut() -> bool) -> i32 {
         if !self.initialize() {
-            return;
+            return INITIALIZER_FAILED;
         }
-        loop {
+        while !self.unwanted.get() {
             match self.take() {
                 Some(Came::Task(head)) => self.carry_out(head),
                 Some(Came::Defined) => {}
+                Some(Came::Nothing) if signalled() => {}
+                Some(Came::Nothing) => self.shared.leaving.store(1, Ordering::SeqCst),
                 Some(Came::Stop) | None => break,
             }
             // If the word says so already, a task overwrote it, and the pool gives us nothing more.
@@ -219,6 +257,7 @@ impl<'a> Worker<'a> {
             tracing::error!(?tag, "finalizer of a worker failed");
         }
         self.ring(monotonic_ns());
+        0
     }
 
     /// Runs the initializer and says that the worker is ready. `false`: it failed.
@@ -243,8 +282,7 @@ impl<'a> Worker<'a> {
                 };
                 self.put(0, 0, said);
                 self.ring(monotonic_ns());
-                // In order, but not as if nothing had happened.
-                std::process::exit(INITIALIZER_FAILED)
+                false
             }
         }
     }
@@ -268,7 +306,11 @@ impl<'a> Worker<'a> {
             }
             self.ended.set(None);
             let mut arrival = Arrival(&self.context);
-            self.shared.tasks.get(me, &mut arrival, None).ok()?;
+            match interruptible(|| self.shared.tasks.get(me, &mut arrival, None)) {
+                Ok(()) => {}
+                Err(GetFault::TimedOut) => return Some(Came::Nothing),
+                Err(_) => return None,
+            }
         } else {
             taken.ok()?;
         }
@@ -387,8 +429,10 @@ impl<'a> Worker<'a> {
             match lane.put(self.shared.container(), &mut parcel, None) {
                 Ok(()) => Ok(()),
                 Err(PutFault::Heap(error)) => Err(*error),
-                // The pool wants no more results.
-                Err(_) => std::process::exit(0),
+                Err(_) => {
+                    self.unwanted.set(true);
+                    Ok(())
+                }
             }
         })
     }

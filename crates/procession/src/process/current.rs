@@ -3,10 +3,12 @@
 use super::children::state;
 use super::function::Person;
 use crate::family::Owner;
-use crate::heap::{Presence, heap};
+use crate::heap::{Presence, heap, myself};
+use crate::sys::fork::is_main_thread;
 use crate::sys::parent::{OnDeath, on_parent_death};
 use crate::sys::pidfd::Pidfd;
 use crate::sys::signal;
+use serde::{Deserialize, Serialize};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -166,15 +168,43 @@ fn open(pid: u32, owner: Owner) -> Option<Pidfd> {
     (there && !heap()?.is_gone(owner)).then_some(pidfd)
 }
 
+/// A process with which another one dies, as that one must know it.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub(crate) struct ParentRef {
+    pid: u32,
+    owner: u32,
+    /// Its main thread starts the child, so the kernel can tell the child of its death.
+    by_main_thread: bool,
+}
+
+impl ParentRef {
+    /// The calling process, about to start a child in this thread.
+    pub(crate) fn here() -> Option<Self> {
+        Some(Self {
+            pid: std::process::id(),
+            owner: myself()?.to_word(),
+            by_main_thread: is_main_thread(),
+        })
+    }
+
+    /// Has the calling process killed when this one has died; at once if it has.
+    pub(crate) fn die_with(self) -> io::Result<()> {
+        let owner = Owner::from_word(self.owner);
+        match owner.and_then(|owner| open(self.pid, owner)) {
+            Some(parent) => {
+                on_parent_death(parent, self.by_main_thread, OnDeath::Signal(signal::KILL))
+            }
+            None => signal::send(std::process::id(), signal::KILL),
+        }
+    }
+}
+
 /// Has this daemonic process killed when its parent has died.
 pub(super) fn die_with_parent(person: &Person) -> io::Result<()> {
-    let parent = person
-        .parent_owner()
-        .and_then(|owner| open(person.parent_pid, owner));
-    match parent {
-        Some(parent) => {
-            on_parent_death(parent, person.by_main_thread, OnDeath::Signal(signal::KILL))
-        }
-        None => signal::send(std::process::id(), signal::KILL),
-    }
+    let parent = ParentRef {
+        pid: person.parent_pid,
+        owner: person.parent,
+        by_main_thread: person.by_main_thread,
+    };
+    parent.die_with()
 }

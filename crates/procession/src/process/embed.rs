@@ -9,11 +9,15 @@
 //! ```
 //!
 //! A child that is forked needs nothing: the engine notices the fork.
+//!
+//! Waits that such a runtime must interrupt for its signals: [`interruptible`], [`ConditionWait`], [`BarrierArrival`].
+
+pub use crate::sync::{BarrierArrival, ConditionWait};
 
 use crate::family::{
-    Invitation, Owner, Role, attach, fork_with_hooks, join, leave, reap_dead, reserve_place,
+    Invitation, Owner, Role, attach, fork_with_hooks, join, leave, patrol, reap_dead, reserve_place,
 };
-use crate::heap::{Handle, Heap, HeapError, me};
+use crate::heap::{Handle, Heap, HeapError, me, the_heap};
 use crate::sys::fork::Fork;
 use crate::sys::parent::{OnDeath, on_parent_death};
 use crate::sys::pidfd::Pidfd;
@@ -108,6 +112,22 @@ pub fn leave_family() {
     leave();
 }
 
+/// This process as a participant of its family: a number that no other process of the family ever has. Joins or founds the family if need be.
+///
+/// # Errors
+/// The heap cannot be made.
+pub fn participant() -> Result<u32, HeapError> {
+    join()?;
+    Ok(me().to_word())
+}
+
+/// Whether a participant of this process's family has not ended yet. Asks the system.
+#[must_use]
+pub fn is_there(participant: u32) -> bool {
+    crate::heap::heap().is_some()
+        && Owner::from_word(participant).is_some_and(|owner| !the_heap().is_gone(owner))
+}
+
 /// Forks this single-threaded process; the child is a child of *our parent*, which can wait for it and is told how it ended.
 ///
 /// `None`: in the child. The C library's fork handlers do not run, the engine's do.
@@ -150,4 +170,18 @@ pub fn interruptible<R>(wait: impl FnOnce() -> R) -> R {
 /// There is none, or none is free.
 pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     env::duplicate(fd)
+}
+
+/// Looks for the dead, unless somebody of the family did so a moment ago, and gives back what they held. For those who poll: waits do it by themselves.
+pub fn look_around() {
+    patrol();
+}
+
+/// From now on the descriptors of [`Readiness`](crate::Readiness) in this process, and in those forked from it, say that there *is* something, not that somebody should look: they
+/// never become readable by themselves. For runtimes whose programs take a readable descriptor at its word and then wait without a limit.
+///
+/// Instead of the descriptors a thread of the process looks for peers that were killed. It exists while there are descriptors. A descriptor still stays readable, until it is
+/// armed again, when another process has taken what there was.
+pub fn exact_readiness() {
+    crate::channel::make_exact();
 }

@@ -53,6 +53,14 @@ pub enum StartError {
         /// The cause.
         source: io::Error,
     },
+    /// Whoever starts the workers of the pool ([`Recruit`](crate::Recruit)) could not.
+    #[error("worker `{name}` cannot be started: {reason}")]
+    Recruit {
+        /// The worker that was to be started.
+        name: String,
+        /// The cause.
+        reason: String,
+    },
 }
 
 /// A process gave no result: which process, and why.

@@ -39,6 +39,7 @@ mod start;
 pub use bootstrap::{__init_before_main, init};
 pub use builder::{ProcessBuilder, Resource, StartMethod, Stdio};
 pub use children::{ActiveChild, active_children};
+pub(crate) use current::ParentRef;
 pub use current::{CurrentProcess, ParentProcess, current, parent_process};
 pub use error::{JoinError, JoinFailure, StartError};
 pub(crate) use panic::{PanicReport, catch as catch_panic};

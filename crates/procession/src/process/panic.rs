@@ -21,6 +21,8 @@ pub(crate) struct PanicReport {
     /// `file:line:column`; empty if not known.
     pub(crate) location: String,
     pub(crate) backtrace: String,
+    /// What an embedder's worker says beyond that.
+    pub(crate) detail: Vec<u8>,
 }
 
 type Abort = Box<dyn Fn(&PanicReport)>;
@@ -99,6 +101,7 @@ fn report(info: &PanicHookInfo<'_>) -> PanicReport {
         message: text(info.payload()),
         location: info.location().map(ToString::to_string).unwrap_or_default(),
         backtrace: Backtrace::force_capture().to_string(),
+        detail: Vec::new(),
     }
 }
 

@@ -416,7 +416,7 @@ impl Drop for Round<'_> {
     }
 }
 
-fn public(error: RawError) -> BarrierError {
+pub(super) fn public(error: RawError) -> BarrierError {
     match error {
         RawError::Broken => BarrierError::Broken,
         RawError::TimedOut => BarrierError::TimedOut,

@@ -5,7 +5,7 @@
 //! chain or free, nothing between.
 
 use super::deadline::{deadline_after, without_deadline};
-use super::error::TimedOut;
+use super::error::{NotOwner, TimedOut};
 use super::lock::{Lock, LockGuard};
 use super::raw::{Cells, Deadline, RLockError, RawCell, RawCondition, RawLock, RawRLock, Waited};
 use super::rlock::{RLock, RLockGuard, TOO_DEEP};
@@ -202,11 +202,16 @@ impl Machine<'_> {
     /// Takes the lock again as deep as it was held.
     fn come_back(self, depth: u32) -> bool {
         let recovered = without_deadline(self.acquire(None));
+        self.restore(depth);
+        recovered
+    }
+
+    /// Sets how deep the lock is held that was just taken.
+    fn restore(self, depth: u32) {
         if let Self::Reentrant(lock) = self {
             let restored = lock.restore(&Waiter::new(), this_thread(), depth);
             debug_assert!(restored.is_ok());
         }
-        recovered
     }
 }
 
@@ -496,6 +501,48 @@ impl Condition {
         }
     }
 
+    /// Undoes one acquisition of this thread that has no guard ([`ConditionGuard::into_held`]).
+    ///
+    /// # Errors
+    /// [`NotOwner`]: this thread (of a condition with a [`Lock`]: this process) does not hold it.
+    ///
+    /// # Examples
+    /// ```
+    /// let condition = procession::Condition::new()?;
+    /// condition.acquire().into_held();
+    /// condition.release()?;
+    /// assert!(condition.release().is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn release(&self) -> Result<(), NotOwner> {
+        match self.machine() {
+            Machine::Plain(lock) if lock.owner() != Some(crate::heap::me()) => Err(NotOwner),
+            Machine::Plain(lock) => lock.release(&Waiter::new()).map_err(|_| NotOwner),
+            Machine::Reentrant(lock) => lock
+                .release(&Waiter::new(), this_thread())
+                .map_err(|_| NotOwner),
+        }
+    }
+
+    /// Frees the lock however deep this thread holds it, and says how deep that was; `None` if it does not.
+    pub(super) fn free_lock(&self) -> Option<u32> {
+        let machine = self.machine();
+        if let Machine::Plain(lock) = machine
+            && lock.owner() != Some(crate::heap::me())
+        {
+            return None;
+        }
+        machine.leave()
+    }
+
+    /// Takes the lock as deep as it was; says whether its last owner had died in possession.
+    pub(super) fn take_lock_again(&self, depth: u32, deadline: Instant) -> Result<bool, TimedOut> {
+        let machine = self.machine();
+        let recovered = machine.acquire(Some(deadline)).map_err(|_| TimedOut)?;
+        machine.restore(depth);
+        Ok(recovered)
+    }
+
     fn guard(&self, recovered: bool) -> ConditionGuard<'_> {
         ConditionGuard {
             condition: self,
@@ -750,6 +797,19 @@ impl ConditionGuard<'_> {
     #[must_use]
     pub fn recovered(&self) -> bool {
         self.recovered
+    }
+
+    /// Keeps the lock held without a guard, until somebody calls [`Condition::release`] or this process ends.
+    ///
+    /// # Examples
+    /// ```
+    /// let condition = procession::Condition::new()?;
+    /// condition.acquire().into_held();
+    /// condition.release()?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn into_held(self) {
+        std::mem::forget(self);
     }
 }
 

@@ -188,6 +188,20 @@ impl Lock {
         self.owner().is_some()
     }
 
+    /// Whether this process holds the lock; out of date as soon as it is read, if other threads may release it.
+    ///
+    /// # Examples
+    /// ```
+    /// let lock = procession::Lock::new()?;
+    /// let _guard = lock.acquire();
+    /// assert!(lock.is_held());
+    /// # Ok::<(), procession::HeapError>(())
+    /// ```
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.owner() == Some(me())
+    }
+
     /// Which participant holds the lock; out of date as soon as it is read.
     ///
     /// # Examples

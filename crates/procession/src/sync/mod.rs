@@ -1,7 +1,7 @@
 //! Locks and their kin.
 //!
 //! 1. `lock`, `rlock`: mutual exclusion. 2. `semaphore`, `bounded_semaphore`: permits. 3. `event`, `condition`, `barrier`: waiting for others.
-//! 4. `raw`: the state machines behind all of them. 5. `handle`, `deadline`, `error`, `thread`: what they have in common.
+//!    `steps`: the same for runtimes that wait in steps. 4. `raw`: the state machines behind all of them. 5. `handle`, `deadline`, `error`, `thread`: what they have in common.
 
 pub(crate) mod raw;
 
@@ -26,6 +26,8 @@ mod rlock;
 #[cfg(not(procession_loom))]
 mod semaphore;
 #[cfg(not(procession_loom))]
+mod steps;
+#[cfg(not(procession_loom))]
 mod thread;
 
 #[cfg(not(procession_loom))]
@@ -46,6 +48,7 @@ mod front {
     pub use super::rlock::{RLock, RLockGuard};
     pub(crate) use super::semaphore::SharedSemaphore;
     pub use super::semaphore::{AboveLimit, NewSemaphoreError, Semaphore, SemaphorePermit};
+    pub use super::steps::{BarrierArrival, ConditionWait};
     pub(crate) use super::thread::this_thread;
 }
 #[cfg(not(procession_loom))]

@@ -212,6 +212,20 @@ impl RLock {
         self.shared.raw.is_held_by(&Waiter::new(), this_thread())
     }
 
+    /// Whether some thread of this process holds the lock; out of date as soon as it is read.
+    ///
+    /// # Examples
+    /// ```
+    /// let lock = procession::RLock::new()?;
+    /// let _guard = lock.acquire();
+    /// std::thread::scope(|scope| scope.spawn(|| assert!(lock.is_held_here() && !lock.is_held())).join().is_ok());
+    /// # Ok::<(), procession::HeapError>(())
+    /// ```
+    #[must_use]
+    pub fn is_held_here(&self) -> bool {
+        self.owner() == Some(crate::heap::me())
+    }
+
     /// How often the calling thread must still release the lock.
     ///
     /// # Examples

@@ -228,6 +228,18 @@ impl Semaphore {
     pub fn value(&self) -> u32 {
         self.shared.raw.value()
     }
+
+    /// The most permits there can be.
+    ///
+    /// # Examples
+    /// ```
+    /// assert_eq!(procession::BoundedSemaphore::new(3)?.limit(), 3);
+    /// # Ok::<(), procession::NewSemaphoreError>(())
+    /// ```
+    #[must_use]
+    pub fn limit(&self) -> u32 {
+        self.shared.raw.limit()
+    }
 }
 
 crate::sync::shared_handle!(Semaphore, SharedSemaphore, "Semaphore");

@@ -15,6 +15,7 @@
 //! # Safety
 //! The only unsafe thing is naming a descriptor twice for `dup3`, see [`replace`].
 
+use super::futex;
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::{DupFlags, Errno};
 use rustix::net::{
@@ -139,13 +140,15 @@ pub(crate) struct Alarm {
 }
 
 impl Alarm {
-    pub(crate) fn new(period: Duration) -> Result<Self, Errno> {
+    /// An alarm that rings by itself once in a period; `None`: never.
+    pub(crate) fn new(period: Option<Duration>) -> Result<Self, Errno> {
         let bell = Doorbell::new()?;
         let timer = timerfd_create(
             TimerfdClockId::Monotonic,
             TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
         )?;
-        let period = timespec(period);
+        // All zero: not set.
+        let period = timespec(period.unwrap_or_default());
         let spec = Itimerspec {
             it_interval: period,
             it_value: period,
@@ -215,7 +218,11 @@ pub(crate) fn readable(
         .collect();
     let left = until.map(|at| timespec(at.saturating_duration_since(Instant::now())));
     match poll(&mut polled, left.as_ref()) {
-        Ok(0) | Err(Errno::INTR) => Ok(Vec::new()),
+        Ok(0) => Ok(Vec::new()),
+        Err(Errno::INTR) => {
+            futex::note_signal();
+            Ok(Vec::new())
+        }
         Ok(_) => Ok((0..polled.len())
             .filter(|&index| !polled[index].revents().is_empty())
             .collect()),
@@ -273,12 +280,12 @@ mod tests {
 
     #[test]
     fn an_alarm_rings_by_itself_and_can_be_renewed() {
-        let alarm = Alarm::new(Duration::from_millis(1)).expect("alarm");
+        let alarm = Alarm::new(Some(Duration::from_millis(1))).expect("alarm");
         assert_eq!(readable(&[alarm.as_fd()], None).expect("poll"), [0]);
         assert!(alarm.drain());
         let old = alarm.name();
         let name = alarm
-            .renew(Alarm::new(Duration::from_secs(1000)).expect("alarm"))
+            .renew(Alarm::new(None).expect("alarm"))
             .expect("renew");
         assert!(!is_readable(&alarm));
         assert_eq!(ring(old), Rung::Nobody);

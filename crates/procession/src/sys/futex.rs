@@ -72,6 +72,11 @@ pub(crate) fn set_interruptible(interruptible: bool) -> bool {
     INTERRUPTIBLE.replace(interruptible)
 }
 
+/// A signal has come in a sleep that was none of ours.
+pub(crate) fn note_signal() {
+    INTERRUPTED.set(INTERRUPTIBLE.get());
+}
+
 /// Whether a signal has come in a sleep since the wait became interruptible.
 #[inline]
 pub(crate) fn interrupted() -> bool {
@@ -87,7 +92,7 @@ pub(crate) fn wait(word: &AtomicU32, expected: u32, limit: Duration) -> bool {
     match futex_wait(word, Flags::empty(), expected, Some(&timeout)) {
         Ok(()) | Err(Errno::AGAIN) => true,
         Err(Errno::INTR) => {
-            INTERRUPTED.set(INTERRUPTIBLE.get());
+            note_signal();
             // Nobody woke us: the kernel says so if somebody did.
             !INTERRUPTIBLE.get()
         }

@@ -203,14 +203,36 @@ impl Pidfd {
                 self.ask(0);
                 Some(status)
             }
-            // A status that another thread kept before it reaped is complete by now: see the header.
-            Asked::NotOurs => match self.end.get() {
-                Some((status, _)) => Some(*status),
-                None => self
-                    .has_ended()
-                    .then(|| self.status_told_by_kernel().unwrap_or(ExitStatus::Unknown)),
-            },
+            Asked::NotOurs => self.status_of_stranger(),
         }
+    }
+
+    /// As [`exit_status`](Self::exit_status), but leaves a child of ours to whoever reaps it.
+    pub(crate) fn peek_status(&self) -> Option<ExitStatus> {
+        match self.ask(libc::WNOWAIT) {
+            Asked::Running => None,
+            Asked::Ended(status, usage) => {
+                self.end.get_or_init(|| (status, usage));
+                Some(status)
+            }
+            Asked::NotOurs => self.status_of_stranger(),
+        }
+    }
+
+    /// The status of a process that we cannot ask the system about, or no longer.
+    fn status_of_stranger(&self) -> Option<ExitStatus> {
+        // A status that another thread kept before it reaped is complete by now: see the header.
+        match self.end.get() {
+            Some((status, _)) => Some(*status),
+            None => self
+                .has_ended()
+                .then(|| self.status_told_by_kernel().unwrap_or(ExitStatus::Unknown)),
+        }
+    }
+
+    /// What the process had used when it ended, if [`peek_status`](Self::peek_status) was told.
+    pub(crate) fn usage_if_known(&self) -> Option<ProcessUsage> {
+        self.end.get().map(|(_, usage)| *usage)
     }
 
     /// What the process had used when it ended; `None` while it runs, and if it is not our child or somebody else reaped it. Reaps it as
@@ -392,6 +414,18 @@ mod tests {
             [ExitStatus::Unknown, ExitStatus::Exited(3)].contains(&status),
             "{status}"
         );
+    }
+
+    #[test]
+    fn a_look_does_not_reap() {
+        let (mut child, pidfd) = start("exit 7");
+        pidfd.wait(None).expect("wait");
+        for _ in 0..2 {
+            assert_eq!(pidfd.peek_status(), Some(ExitStatus::Exited(7)));
+        }
+        assert!(pidfd.is_our_child() && pidfd.usage_if_known().is_some());
+        assert_eq!(child.wait().expect("reap").code(), Some(7));
+        assert_eq!(pidfd.peek_status(), Some(ExitStatus::Exited(7)));
     }
 
     #[test]

@@ -15,6 +15,7 @@ mod manager;
 mod manager_remote;
 mod pool;
 mod pool_hostile;
+mod pool_recruit;
 mod process;
 mod queue;
 mod ready;
@@ -25,6 +26,7 @@ mod shareable_list;
 mod shared_dict;
 mod shared_list;
 mod shared_memory;
+mod steps;
 mod value;
 mod wait;
 

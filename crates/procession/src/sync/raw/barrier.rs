@@ -233,32 +233,61 @@ impl RawBarrier {
         records: &[RawArrival],
         port: &impl Port,
         arrival: Arrival,
-        mut deadline: Deadline,
+        deadline: Deadline,
     ) -> Result<u32, BarrierError> {
+        if let Some(passed) = self.watch(records, port, &arrival, deadline) {
+            return passed;
+        }
+        if self.expire(records, port, &arrival) {
+            return Err(BarrierError::TimedOut);
+        }
+        loop {
+            if let Some(passed) = self.watch(records, port, &arrival, None) {
+                return passed;
+            }
+        }
+    }
+
+    /// Waits until the round is over, and says how it ended: the arrival is spent then. `None` if `deadline` passes first, which breaks nothing.
+    pub(crate) fn watch(
+        &self,
+        records: &[RawArrival],
+        port: &impl Port,
+        arrival: &Arrival,
+        deadline: Deadline,
+    ) -> Option<Result<u32, BarrierError>> {
         let mut turn = 0;
         loop {
             // As in `arrive`.
             let bell = self.bell.load(Ordering::Acquire);
             let state = self.state.load(Ordering::Acquire);
             if round_of(state) != arrival.round {
-                return Ok(arrival.index);
+                return Some(Ok(arrival.index));
             }
             if state & BROKEN != 0 {
                 self.leave(records, port, arrival.round, arrival.record);
-                return Err(BarrierError::Broken);
+                return Some(Err(BarrierError::Broken));
             }
             match self.pause(port, &mut turn, bell, deadline) {
                 None => {}
                 Some(Slept::Again) => self.break_if_party_gone(records, port, state),
-                Some(Slept::TimedOut) => {
-                    if self.break_unless_full(records.len(), port, arrival.round) {
-                        self.leave(records, port, arrival.round, arrival.record);
-                        return Err(BarrierError::TimedOut);
-                    }
-                    deadline = None;
-                }
+                Some(Slept::TimedOut) => return None,
             }
         }
+    }
+
+    /// Breaks the round, unless it is full or over: `true`, and the arrival is spent, if that broke it.
+    pub(crate) fn expire(
+        &self,
+        records: &[RawArrival],
+        port: &impl Port,
+        arrival: &Arrival,
+    ) -> bool {
+        let broken = self.break_unless_full(records.len(), port, arrival.round);
+        if broken {
+            self.leave(records, port, arrival.round, arrival.record);
+        }
+        broken
     }
 
     /// How a [`wait`](Self::wait) would end now; `None` if it would go on. After an answer the arrival is spent.

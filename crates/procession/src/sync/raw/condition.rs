@@ -306,12 +306,18 @@ impl RawCell {
     }
 
     fn wait(&self, port: &impl Port, deadline: Deadline) -> Waited {
+        self.watch(port, deadline);
+        self.leave(port.me())
+    }
+
+    /// Waits until the cell is notified or `deadline` passes, and keeps it: a [`leave`](Self::leave) says what the wait came to.
+    pub(crate) fn watch(&self, port: &impl Port, deadline: Deadline) {
         let me = port.me();
         let mut turn = 0;
         loop {
             let state = self.state.load(Ordering::Acquire);
             if !is_waiting(state) || state & OWNER_MASK != me.to_word() {
-                return self.leave(me);
+                return;
             }
             if state & STATE == WAITING && port.spin(turn) {
                 turn = turn.saturating_add(1);
@@ -322,7 +328,7 @@ impl RawCell {
                 continue;
             }
             if port.sleep(&self.state, asleep, deadline) == Slept::TimedOut {
-                return self.leave(me);
+                return;
             }
         }
     }

@@ -128,6 +128,12 @@ impl RawSemaphore {
         self.word.load(Ordering::Relaxed) / ONE
     }
 
+    /// The largest value it may have.
+    #[cfg(not(procession_loom))]
+    pub(crate) fn limit(&self) -> u32 {
+        self.limit.load(Ordering::Relaxed).min(SEMAPHORE_MAX)
+    }
+
     /// Repeats a wake that `_dead` may have swallowed. Takes nothing back. Idempotent.
     pub(crate) fn reap(&self, port: &impl Port, _dead: Owner) {
         port.wake(&self.word, 1);

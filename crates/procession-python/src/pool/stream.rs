@@ -1,0 +1,462 @@
+//! Results of a map as they come.
+//!
+//! The items come from an iterator that the taker of results reads himself, as far as there is room ([`PyStream::next`]), or, where reading it may block or run for long, from a thread of
+//! its own that pushes them ([`PyFeeder::push`]). Nothing waits while it holds a lock.
+
+use super::call::{Call, Kind, Reply};
+use super::crew::{Options, PyCrew, left, task_options};
+use super::function::Shipped;
+use super::map::Calls;
+use super::outcome::{Manner, settle};
+use super::worker::answer;
+use crate::wait::{Deadline, deadline_after, wait};
+use procession::{Feed, FeedWaiter};
+use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
+use pyo3::import_exception;
+use pyo3::prelude::*;
+use pyo3::sync::MutexExt;
+use pyo3::types::{PyIterator, PyList};
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+import_exception!(multiprocessing, TimeoutError);
+
+/// Longest wait for a push before signals are looked after.
+const SLICE: Duration = Duration::from_millis(20);
+
+/// A lazy map of a crew. If it goes before anybody asked for a result, all items are dealt with all the same; after that, what no worker has begun is forgotten.
+#[pyclass(
+    frozen,
+    subclass,
+    weakref,
+    module = "procession._procession",
+    name = "Stream"
+)]
+pub(crate) struct PyStream {
+    core: Arc<Core>,
+    asked: AtomicBool,
+}
+
+/// Pushes the items of a stream, which may go before.
+#[pyclass(frozen, module = "procession._procession", name = "Feeder")]
+pub(crate) struct PyFeeder {
+    core: Arc<Core>,
+}
+
+/// What the stream and its feeder share.
+struct Core {
+    crew: Py<PyCrew>,
+    kind: Kind,
+    manner: Manner,
+    function: Py<PyAny>,
+    shipped: Arc<Shipped>,
+    waiter: FeedWaiter,
+    /// Read by whoever takes results; `None` at its end, and if items are pushed.
+    input: Mutex<Option<Py<PyIterator>>>,
+    state: Mutex<State>,
+    /// Something was pushed, taken, or is over.
+    changed: Condvar,
+}
+
+struct State {
+    feed: Option<Feed<Call, Reply>>,
+    /// Results of the chunk that is being handed out.
+    current: VecDeque<Py<PyAny>>,
+    /// Items will be pushed.
+    open: bool,
+    /// Nobody will take results.
+    unwanted: bool,
+    /// Exceptions of items that could not be pickled, in order.
+    unsent: VecDeque<PyErr>,
+    /// The iterable's own, after all results.
+    end: Option<PyErr>,
+}
+
+impl State {
+    fn in_flight(&self) -> usize {
+        self.feed.as_ref().map_or(0, Feed::in_flight)
+    }
+
+    fn room(&self) -> usize {
+        self.feed.as_ref().map_or(0, Feed::room)
+    }
+
+    fn try_next(&mut self) -> Option<Result<Reply, procession::TaskError>> {
+        self.feed.as_mut().and_then(Feed::try_next)
+    }
+}
+
+/// What a look for the next result finds.
+enum Look {
+    Found(PyResult<Py<PyAny>>),
+    /// Results are on their way.
+    Wait,
+    /// Nothing is, but something will be pushed.
+    WaitForPush,
+    End,
+}
+
+impl Core {
+    fn state(&self, py: Python<'_>) -> MutexGuard<'_, State> {
+        self.state
+            .lock_py_attached(py)
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn look(&self, py: Python<'_>) -> PyResult<Look> {
+        if let Some(found) = self.take(py) {
+            return Ok(Look::Found(found));
+        }
+        self.fill(py)?;
+        if let Some(found) = self.take(py) {
+            return Ok(Look::Found(found));
+        }
+        let mut state = self.state(py);
+        if state.in_flight() > 0 {
+            return Ok(Look::Wait);
+        }
+        if state.open {
+            return Ok(Look::WaitForPush);
+        }
+        Ok(state
+            .end
+            .take()
+            .map_or(Look::End, |error| Look::Found(Err(error))))
+    }
+
+    /// The next result, if it is there.
+    fn take(&self, py: Python<'_>) -> Option<PyResult<Py<PyAny>>> {
+        let mut state = self.state(py);
+        if let Some(result) = state.current.pop_front() {
+            return Some(Ok(result));
+        }
+        let outcome = state.try_next()?;
+        if matches!(outcome, Ok(Reply::Absent)) {
+            return Some(Err(state.unsent.pop_front().unwrap_or_else(lost)));
+        }
+        drop(state);
+        self.changed.notify_all();
+        let settled = settle(py, self.manner, &self.function, outcome);
+        match settled {
+            Err(error) => Some(Err(PyErr::from_value(error.into_bound(py)))),
+            Ok(result) if !self.kind.is_chunk() => Some(Ok(result)),
+            Ok(results) => self.open_chunk(results.bind(py)),
+        }
+    }
+
+    /// The first result of a chunk; the others are next.
+    fn open_chunk(&self, results: &Bound<'_, PyAny>) -> Option<PyResult<Py<PyAny>>> {
+        let list = match results.cast::<PyList>() {
+            Ok(list) => list,
+            Err(error) => return Some(Err(error.into())),
+        };
+        let mut rest: VecDeque<_> = list.iter().map(Bound::unbind).collect();
+        let first = rest.pop_front();
+        self.state(results.py()).current.append(&mut rest);
+        first.map(Ok)
+    }
+
+    /// Reads and submits items while there is room.
+    fn fill(&self, py: Python<'_>) -> PyResult<()> {
+        let input = self.input.lock_py_attached(py);
+        let mut input = input.unwrap_or_else(PoisonError::into_inner);
+        while let Some(items) = &*input {
+            let room = self.state(py).room();
+            if room == 0 {
+                break;
+            }
+            if !self.submit(py, items.bind(py).clone(), room)? {
+                *input = None;
+            }
+        }
+        Ok(())
+    }
+
+    /// Submits up to `most` items; `false`: there are no more.
+    fn submit(&self, py: Python<'_>, items: Bound<'_, PyIterator>, most: usize) -> PyResult<bool> {
+        let mut calls = Calls {
+            kind: self.kind,
+            shipped: &self.shipped,
+            items,
+            errors: Vec::new(),
+            end: None,
+        };
+        let batch: Vec<_> = calls.by_ref().take(most).collect();
+        let more = batch.len() == most;
+        let Calls { errors, end, .. } = calls;
+        let mut state = self.state(py);
+        state.unsent.extend(errors);
+        state.end = end.or(state.end.take());
+        let feed = state.feed.as_mut().ok_or_else(lost)?;
+        if !batch.is_empty() {
+            let pushed = feed.push(batch);
+            pushed.map_err(|error| self.crew.get().refusal(py, error))?;
+        }
+        drop(state);
+        self.changed.notify_all();
+        Ok(more)
+    }
+
+    fn wait_for_change(&self, until: Instant) {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.in_flight() == 0 && state.open {
+            let slice = left(until).min(SLICE);
+            drop(self.changed.wait_timeout(state, slice));
+        }
+    }
+
+    fn wait(&self, py: Python<'_>, deadline: Deadline, for_push: bool) -> PyResult<bool> {
+        if !self.crew.get().executor()?.is_ours() {
+            return Err(lost());
+        }
+        let waited = wait(py, deadline, |until| {
+            if for_push {
+                self.wait_for_change(until);
+                return (Instant::now() < until).then_some(());
+            }
+            self.waiter.wait_timeout(left(until)).then_some(())
+        })?;
+        Ok(waited.is_some())
+    }
+}
+
+fn lost() -> PyErr {
+    PyRuntimeError::new_err("the results of this map are gone")
+}
+
+impl Core {
+    /// Reads as much of the input as there is room for, without waiting.
+    fn start(&self, py: Python<'_>) -> PyResult<()> {
+        self.fill(py)?;
+        if let Some(feed) = &self.state(py).feed {
+            feed.entrust();
+        }
+        Ok(())
+    }
+
+    /// Reads all of the input now, or has it pushed, without regard to whoever takes results.
+    fn read_all(&self, py: Python<'_>) -> PyResult<()> {
+        if let Some(feed) = &mut self.state(py).feed {
+            feed.set_look_ahead(usize::MAX);
+        }
+        self.changed.notify_all();
+        self.start(py)
+    }
+
+    /// Takes no more items, and forgets what no worker has begun.
+    fn give_up(&self, py: Python<'_>) {
+        let mut state = self.state(py);
+        state.open = false;
+        let feed = state.feed.take();
+        drop(state);
+        self.changed.notify_all();
+        py.detach(|| drop(feed));
+    }
+
+    /// Lets go of tasks whose results nobody wants, once all were submitted.
+    fn let_go(&self, state: &mut State) {
+        if state.unwanted
+            && !state.open
+            && let Some(feed) = state.feed.take()
+        {
+            let shipped = Arc::clone(&self.shipped);
+            feed.let_run(move || drop(shipped));
+        }
+    }
+
+    /// Nobody will take the results.
+    fn let_run(&self, py: Python<'_>) {
+        // What cannot be read or submitted now is nobody's concern.
+        let _ = self.read_all(py);
+        let mut state = self.state(py);
+        state.unwanted = true;
+        self.let_go(&mut state);
+    }
+}
+
+#[pymethods]
+impl PyStream {
+    /// Begin a map.
+    ///
+    /// Args:
+    ///     crew: Whose.
+    ///     kind: How items are to be taken.
+    ///     function: What is called.
+    ///     items: An iterator that can be read at any time, by whoever takes results; `None`: items will be pushed by a feeder.
+    ///     ordered: Whether results come in the order of the items.
+    ///     look_ahead: How many items may be ahead of the taker; `None`: as many as is sensible.
+    ///     options: Time limit, retries, priority, name.
+    #[new]
+    #[pyo3(signature = (crew, kind, function, items, ordered, look_ahead = None, options = None))]
+    fn new(
+        crew: &Bound<'_, PyCrew>,
+        kind: Kind,
+        function: &Bound<'_, PyAny>,
+        items: Option<&Bound<'_, PyAny>>,
+        ordered: bool,
+        look_ahead: Option<usize>,
+        options: Option<Options>,
+    ) -> PyResult<Self> {
+        let of = crew.get();
+        let mut feed = of.executor()?.feed(answer as fn(Call) -> Reply, ordered);
+        if let Some(options) = options {
+            feed = feed.options(task_options(options)?);
+        }
+        if let Some(look_ahead) = look_ahead {
+            feed.set_look_ahead(look_ahead);
+        }
+        let input = items.map(|items| items.try_iter()).transpose()?;
+        let core = Core {
+            crew: crew.clone().unbind(),
+            kind,
+            manner: of.manner,
+            function: function.clone().unbind(),
+            shipped: of.functions.many(function)?,
+            waiter: feed.waiter(),
+            input: Mutex::new(input.map(Bound::unbind)),
+            state: Mutex::new(State {
+                feed: Some(feed),
+                current: VecDeque::new(),
+                open: items.is_none(),
+                unwanted: false,
+                unsent: VecDeque::new(),
+                end: None,
+            }),
+            changed: Condvar::new(),
+        };
+        Ok(Self {
+            core: Arc::new(core),
+            asked: AtomicBool::new(false),
+        })
+    }
+
+    /// Return the next result; `StopIteration` at the end, `TimeoutError` of `multiprocessing` if it does not come in time.
+    #[pyo3(signature = (timeout = None))]
+    fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+        self.asked.store(true, Ordering::Relaxed);
+        let deadline = deadline_after(timeout)?;
+        loop {
+            let for_push = match self.core.look(py)? {
+                Look::Found(result) => return result,
+                Look::End => return Err(PyStopIteration::new_err(())),
+                Look::Wait => false,
+                Look::WaitForPush => true,
+            };
+            if !self.core.wait(py, deadline, for_push)? {
+                return Err(TimeoutError::new_err(()));
+            }
+        }
+    }
+
+    fn __iter__(slf: Py<Self>) -> Py<Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+        self.next(py, None)
+    }
+
+    /// Return all results that are left, in a list; at the first exception, wait for the others all the same, and raise it.
+    fn collect<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
+        self.asked.store(true, Ordering::Relaxed);
+        let results = PyList::empty(py);
+        let mut first = None;
+        loop {
+            match self.core.look(py)? {
+                Look::Found(Ok(result)) => results.append(result)?,
+                Look::Found(Err(error)) => first = first.or(Some(error)),
+                Look::End => break,
+                Look::Wait => drop(self.core.wait(py, None, false)?),
+                Look::WaitForPush => drop(self.core.wait(py, None, true)?),
+            }
+        }
+        first.map_or(Ok(results), Err)
+    }
+
+    /// Read as much of the input as there is room for, without waiting.
+    fn start(&self, py: Python<'_>) -> PyResult<()> {
+        self.core.start(py)
+    }
+
+    /// Read all of the input now, and do not wait for whoever takes results.
+    fn read_all(&self, py: Python<'_>) -> PyResult<()> {
+        self.core.read_all(py)
+    }
+
+    /// Whether there may be more items than were submitted.
+    fn is_open(&self, py: Python<'_>) -> bool {
+        let input = self.core.input.lock_py_attached(py);
+        let unread = input.unwrap_or_else(PoisonError::into_inner).is_some();
+        unread || self.core.state(py).open
+    }
+
+    /// Return what pushes the items.
+    fn feeder(&self) -> PyFeeder {
+        PyFeeder {
+            core: Arc::clone(&self.core),
+        }
+    }
+
+    /// Take no more items, and forget what no worker has begun.
+    fn give_up(&self, py: Python<'_>) {
+        self.core.give_up(py);
+    }
+}
+
+impl Drop for PyStream {
+    fn drop(&mut self) {
+        // Without an interpreter there is nothing to be read or run any more.
+        Python::try_attach(|py| {
+            if *self.asked.get_mut() {
+                self.core.give_up(py);
+            } else {
+                self.core.let_run(py);
+            }
+        });
+    }
+}
+
+#[pymethods]
+impl PyFeeder {
+    /// Wait until there is room, and return for how many items; 0: nobody wants any.
+    fn wait_for_room(&self, py: Python<'_>) -> PyResult<usize> {
+        let core = &self.core;
+        let found = wait(py, None, |_| {
+            let state = core.state.lock().unwrap_or_else(PoisonError::into_inner);
+            if state.feed.is_none() || !state.open {
+                return Some(0);
+            }
+            let room = state.room();
+            if room > 0 {
+                return Some(room);
+            }
+            drop(core.changed.wait_timeout(state, SLICE));
+            None
+        })?;
+        Ok(found.unwrap_or(0))
+    }
+
+    /// Submit items.
+    fn push(&self, py: Python<'_>, items: &Bound<'_, PyList>) -> PyResult<()> {
+        self.core.submit(py, items.try_iter()?, items.len())?;
+        if let Some(feed) = &self.core.state(py).feed {
+            feed.entrust();
+        }
+        Ok(())
+    }
+
+    /// Say that nothing more will be pushed, and why not.
+    #[pyo3(signature = (error = None))]
+    fn finish(&self, py: Python<'_>, error: Option<Bound<'_, PyAny>>) {
+        let mut state = self.core.state(py);
+        state.open = false;
+        if let Some(error) = error {
+            state.end = Some(PyErr::from_value(error));
+        }
+        self.core.let_go(&mut state);
+        drop(state);
+        self.core.changed.notify_all();
+    }
+}

@@ -1,0 +1,527 @@
+"""Pools: what `multiprocessing.pool` does, and what it does not."""
+
+import gc
+import itertools
+import operator
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+import warnings
+
+import pytest
+
+import procession
+from procession import pool as pools
+from procession.pool import (
+    MaybeEncodingError,
+    PoolTerminated,
+    RemoteException,
+    RemoteTraceback,
+    TaskTimeout,
+    TransportError,
+    WorkerDied,
+)
+
+METHODS = ["fork", "spawn", "forkserver"]
+
+
+def square(x):
+    return x * x
+
+
+def add(x, y=0):
+    return x + y
+
+
+def fail(x):
+    raise KeyError(x)
+
+
+def die(x, number=signal.SIGKILL):
+    if x == 3:
+        os.kill(os.getpid(), number)
+    return x
+
+
+def leave(code):
+    sys.exit(code)
+
+
+def pid(_=None):
+    return os.getpid()
+
+
+def wait_for(condition):
+    while not condition():
+        time.sleep(0.001)
+
+
+@pytest.fixture(scope="module", params=METHODS)
+def ctx(request):
+    return procession.get_context(request.param)
+
+
+@pytest.fixture(scope="module")
+def pool(ctx):
+    with ctx.Pool(2) as pool:
+        yield pool
+    pool.join()
+
+
+def test_calls_and_maps(pool):
+    expected = [square(x) for x in range(100)]
+    assert pool.apply(square, (5,)) == 25
+    assert pool.apply(add, (1,), {"y": 2}) == 3
+    assert pool.apply_async(square, (6,)).get() == 36
+    for chunksize in (None, 1, 7, 1000):
+        assert pool.map(square, range(100), chunksize) == expected
+        assert pool.map_async(square, range(100), chunksize).get() == expected
+        assert pool.starmap(add, zip(range(100), range(100), strict=True), chunksize) == [2 * x for x in range(100)]
+    for chunksize in (1, 7, 1000):
+        assert list(pool.imap(square, range(100), chunksize)) == expected
+        assert sorted(pool.imap_unordered(square, (x for x in range(100)), chunksize)) == expected
+    assert pool.map(square, []) == pool.map_async(square, []).get() == list(pool.imap(square, [])) == []
+    assert pool.starmap_async(add, [(1, 2)]).get() == [3]
+
+
+def test_results_say_how_they_are(pool):
+    result = pool.apply_async(fail, (1,))
+    result.wait()
+    assert result.ready() and not result.successful()
+    with pytest.raises(KeyError):
+        result.get()
+    result = pool.apply_async(time.sleep, (1000,))
+    with pytest.raises(ValueError, match="not ready"):
+        result.successful()
+    with pytest.raises(procession.TimeoutError):
+        result.get(timeout=0.01)
+    assert result.cancel()
+    assert result.ready()
+
+
+def test_callbacks_are_called(pool):
+    called = []
+    pool.apply_async(square, (2,), callback=called.append, error_callback=called.append)
+    wait_for(lambda: called)
+    assert called == [4]
+    pool.map_async(fail, [2], callback=called.append, error_callback=called.append)
+    wait_for(lambda: len(called) == 2)
+    assert isinstance(called[1], KeyError)
+    pool.map_async(square, [], callback=called.append)
+    wait_for(lambda: len(called) == 3)
+    assert called[2] == []
+
+
+def test_tracebacks_arrive_whole(pool):
+    with pytest.raises(KeyError) as raised:
+        pool.apply(fail, (1,))
+    cause = raised.value.__cause__
+    assert type(cause) is RemoteTraceback
+    assert "raise KeyError(x)" in str(cause) and "test_pool.py" in str(cause)
+
+
+class Fragile(Exception):
+    def __init__(self, one, two):
+        super().__init__("fragile")
+
+
+def break_(x):
+    raise Fragile(1, 2)
+
+
+def test_an_exception_that_does_not_unpickle_is_told_in_words(pool):
+    with pytest.raises(RemoteException, match="Fragile: fragile") as raised:
+        pool.apply(break_, (1,))
+    assert "raise Fragile(1, 2)" in str(raised.value.__cause__)
+
+
+def a_lambda():
+    return lambda: 42
+
+
+def a_lock():
+    return threading.Lock()
+
+
+@pytest.mark.parametrize("function", [a_lambda, a_lock])
+def test_a_result_that_cannot_be_pickled_is_an_error(pool, function):
+    with pytest.raises(MaybeEncodingError, match="Error sending result"):
+        pool.apply(function)
+
+
+class Explosive:
+    def __reduce__(self):
+        return explode, ()
+
+
+def explode():
+    raise OSError("bang")
+
+
+def make_explosive():
+    return Explosive()
+
+
+def test_what_does_not_unpickle_is_an_error(pool):
+    with pytest.raises(TransportError, match=r"arguments of the call .* bang"):
+        pool.apply(id, (Explosive(),))
+    with pytest.raises(TransportError, match=r"what the worker sent .* bang"):
+        pool.apply(make_explosive)
+
+
+class Unpicklable:
+    def __reduce__(self):
+        raise RuntimeError("not me")
+
+
+def test_what_cannot_be_sent_is_an_error_of_its_call(pool):
+    with pytest.raises(RuntimeError, match="not me"):
+        pool.apply_async(id, (Unpicklable(),)).get()
+    with pytest.raises(RuntimeError, match="not me"):
+        pool.map(id, [1, Unpicklable(), 2])
+    with pytest.raises(RuntimeError, match="not me"):
+        pool.map_async(id, [1, Unpicklable(), 2]).get()
+    results = pool.imap(square, [1, Unpicklable(), 2])
+    assert next(results) == 1
+    with pytest.raises(RuntimeError, match="not me"):
+        next(results)
+    assert list(results) == [4]
+
+
+def broken_items():
+    yield from range(3)
+    raise OSError("no more")
+
+
+def test_an_iterable_that_raises_is_an_error_after_its_items(pool):
+    results = pool.imap(square, broken_items())
+    assert [next(results) for _ in range(3)] == [0, 1, 4]
+    with pytest.raises(OSError, match="no more"):
+        next(results)
+    with pytest.raises(OSError, match="no more"):
+        pool.map(square, broken_items())
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_dead_worker_costs_its_call_alone(pool, number):
+    with pytest.raises(WorkerDied) as died:
+        pool.apply(die, (3, number))
+    assert died.value.exitcode == -number and died.value.signal == number
+    assert "die" in died.value.task and died.value.pid != os.getpid()
+    results = list(pool.map_async(add, range(5)).get())
+    assert results == list(range(5))
+    with pytest.raises(WorkerDied):
+        pool.map(die, range(10), 1)
+    with pytest.raises(WorkerDied):
+        pool.starmap(die, zip(range(10)))
+    arrived = []
+    results = pool.imap(die, range(10))
+    while True:
+        try:
+            arrived.append(next(results))
+        except WorkerDied:
+            arrived.append(None)
+        except StopIteration:
+            break
+    assert arrived == [0, 1, 2, None, 4, 5, 6, 7, 8, 9]
+    with pytest.raises(procession.TimeoutError):
+        pool.apply_async(time.sleep, (0.05,)).get(timeout=0.001)
+
+
+def test_leaving_is_answered(pool):
+    with pytest.raises(SystemExit) as left:
+        pool.apply(leave, (5,))
+    assert left.value.code == 5
+    with pytest.raises(WorkerDied) as died:
+        pool.apply(os._exit, (5,))
+    assert died.value.exitcode == 5 and died.value.signal is None
+
+
+def test_options(pool):
+    with pytest.raises(TaskTimeout) as late:
+        pool.with_options(timeout=0.05).apply(time.sleep, (1000,))
+    assert late.value.limit == 0.05 and isinstance(late.value, TimeoutError)
+    assert isinstance(late.value, procession.TimeoutError)
+    assert pool.with_options(priority=2, name="n").map(square, [1, 2]) == [1, 4]
+    with pytest.raises(ValueError, match="timeout"):
+        pool.with_options(timeout=-1).apply(square, (1,))
+
+
+def die_for_a_while(path):
+    with open(path, "a") as tries:
+        tries.write("x")
+    if os.path.getsize(path) < 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if os.path.getsize(path) < 5:
+        raise OSError("not yet")
+    return os.path.getsize(path)
+
+
+def test_retries(pool, tmp_path):
+    path = str(tmp_path / "tries")
+    assert pool.with_options(retries=10).apply(die_for_a_while, (path,)) == 5
+    path = str(tmp_path / "more")
+    with pytest.raises(WorkerDied) as died:
+        pool.with_options(retries=1).apply(die_for_a_while, (path,))
+    assert died.value.tries == 2
+
+
+def test_functions_without_a_name(pool):
+    base = 10
+    assert pool.map(lambda x: x + base, range(3)) == [10, 11, 12]
+    assert pool.apply(lambda: base) == 10
+    assert list(pool.imap(operator.itemgetter(1), ["ab", "cd"])) == ["b", "d"]
+    assert pool.map("-".join, [["a", "b"]]) == ["a-b"]
+
+
+def test_shared_objects_travel(pool, ctx):
+    queue = ctx.Queue()
+    pool.apply(queue.put, (1,))
+    assert queue.get() == 1
+    assert pool.apply(make_queue).get() == 7
+
+
+def make_queue():
+    queue = procession.Queue()
+    queue.put(7)
+    return queue
+
+
+def test_arrays_travel(pool):
+    numpy = pytest.importorskip("numpy")
+    array = numpy.arange(1 << 20)
+    assert (pool.apply(numpy.negative, (array,)) == -array).all()
+    result = pool.map(numpy.negative, [array, array + 1], chunksize=1)
+    result[0][0] = 5
+    assert (result[1] == -array - 1).all()
+
+
+def test_endless_input_is_read_a_little_ahead(pool):
+    read = []
+
+    def items():
+        for x in itertools.count():
+            read.append(x)
+            yield x
+
+    results = pool.imap(square, items(), buffersize=10)
+    assert [next(results) for _ in range(5)] == [0, 1, 4, 9, 16]
+    assert len(read) <= 16
+    del results
+    with pytest.raises(ValueError, match="buffersize"):
+        pool.imap(square, [], buffersize=0)
+
+
+def test_a_generator_may_wait_for_results(pool):
+    free = threading.Semaphore(3)
+
+    def items():
+        for x in range(50):
+            free.acquire()
+            yield x
+
+    seen = 0
+    for _ in pool.imap(square, items()):
+        seen += 1
+        free.release()
+    assert seen == 50
+
+
+def write(directory, number):
+    with open(os.path.join(directory, str(number)), "w"):
+        pass
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_maps_that_nobody_takes_are_done_all_the_same(ctx, tmp_path, lazy):
+    numbers = range(500)
+    for directory in ("kept", "dropped"):
+        (tmp_path / directory).mkdir()
+    pool = ctx.Pool(2)
+    calls = [(str(tmp_path / "kept"), n) for n in numbers]
+    kept = pool.imap(Writer(tmp_path / "kept"), iter(numbers) if lazy else numbers)
+    pool.imap_unordered(Writer(tmp_path / "dropped"), iter(numbers) if lazy else numbers)
+    pool.close()
+    with pytest.raises(ValueError, match="Pool not running"):
+        pool.apply(square, (1,))
+    pool.join()
+    assert len(calls) == len(os.listdir(tmp_path / "kept")) == len(os.listdir(tmp_path / "dropped"))
+    assert sum(1 for _ in kept) == 500
+
+
+class Writer:
+    def __init__(self, directory):
+        self.directory = str(directory)
+
+    def __call__(self, number):
+        write(self.directory, number)
+
+
+def test_workers_are_listed_named_and_replaced(ctx):
+    with ctx.Pool(2, maxtasksperchild=3) as pool:
+        assert pool._processes == len(pool._pool) == 2
+        assert all("PoolWorker-" in w.name and w.daemon for w in pool._pool)
+        before = {w.pid for w in pool._pool}
+        pids = pool.map(pid, range(20), chunksize=1)
+        assert len(set(pids)) >= 6 and before & set(pids)
+        wait_for(lambda: len(pool._pool) == 2)
+        assert not before & {w.pid for w in pool._pool}
+
+
+def set_level(level):
+    global LEVEL
+    LEVEL = level
+
+
+def level(_=None):
+    return LEVEL
+
+
+def refuse(reason):
+    raise OSError(reason)
+
+
+def test_initializers(ctx):
+    with ctx.Pool(2, set_level, (7,)) as pool:
+        assert pool.map(level, range(10)) == [7] * 10
+    with ctx.Pool(2, refuse, ("no database",)) as pool:
+        for _ in range(2):
+            with pytest.raises(OSError, match="no database") as refused:
+                pool.apply(square, (1,))
+            assert "raise OSError(reason)" in str(refused.value.__cause__)
+
+
+def test_the_end_of_a_pool(ctx):
+    pool = ctx.Pool(1)
+    repr(pool)
+    with pytest.raises(ValueError, match="still running"):
+        pool.join()
+    with pytest.raises(NotImplementedError):
+        pool.__reduce__()
+    late = pool.apply_async(time.sleep, (1000,))
+    later = pool.imap(time.sleep, [1000])
+    workers = list(pool._pool)
+    pool.terminate()
+    pool.terminate()
+    pool.join()
+    assert not any(w.is_alive() for w in workers)
+    for ask in (late.get, later.next):
+        with pytest.raises(PoolTerminated):
+            ask()
+    for start in (pool.__enter__, lambda: pool.map(square, [1])):
+        with pytest.raises(ValueError, match="Pool not running"):
+            start()
+    with ctx.Pool(1) as pool:
+        results = [pool.apply_async(square, (x,)) for x in range(100)]
+        pool.close()
+        pool.join()
+        assert [result.get() for result in results] == [x * x for x in range(100)]
+
+
+def test_a_pool_that_is_dropped_running_warns(ctx):
+    pool = ctx.Pool(1)
+    workers = list(pool._pool)
+    with pytest.warns(ResourceWarning, match="unclosed running multiprocessing pool"):
+        del pool
+        gc.collect()
+    assert not any(w.is_alive() for w in workers)
+
+
+def test_bad_arguments(ctx):
+    for processes in (0, -1):
+        with pytest.raises(ValueError, match="at least 1"):
+            ctx.Pool(processes)
+    with pytest.raises(ValueError, match="maxtasksperchild"):
+        ctx.Pool(1, maxtasksperchild=0)
+    with pytest.raises(TypeError, match="callable"):
+        ctx.Pool(1, initializer=5)
+    with ctx.Pool(1) as pool:
+        with pytest.raises(ValueError, match="Chunksize"):
+            pool.imap(square, [], chunksize=0)
+        with pytest.raises(TypeError):
+            pool.map(square, 5)
+
+
+def nested(method):
+    with procession.get_context(method).Pool(2) as pool:
+        return pool.map(square, range(5))
+
+
+def test_pools_in_workers(pool, ctx):
+    assert pool.apply(nested, (ctx.get_start_method(),)) == [0, 1, 4, 9, 16]
+
+
+def run(script, *arguments, **options):
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(script), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, **options)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("end", ["", "pool.close()", "pool.terminate()", "del pool"])
+def test_an_exit_with_a_pool_is_quiet(method, end):
+    script = f"""
+        import procession, time, warnings
+        warnings.simplefilter("ignore")
+        pool = procession.get_context({method!r}).Pool(2)
+        results = pool.map_async(time.sleep, [1000] * 10)
+        lazy = pool.imap(abs, iter(int, 1))
+        assert pool.apply_async(abs, (-1,)) is not None
+        {end}
+    """
+    ended = run(script)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+
+
+def test_ctrl_c_ends_the_program_not_the_pool(ctx):
+    script = f"""
+        import os, procession, signal, sys, time
+        def report(path):
+            os.kill(os.getpid(), signal.SIGINT)  # as the terminal would
+            with open(path, "w"):
+                pass
+            time.sleep(1000)
+        with procession.get_context({ctx.get_start_method()!r}).Pool(1) as pool:
+            path = sys.argv[1]
+            result = pool.apply_async(report, (path,))
+            while not os.path.exists(path):
+                time.sleep(0.001)
+            signal.alarm(100)
+            signal.setitimer(signal.ITIMER_REAL, 100)
+            import threading
+            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+            try:
+                result.get()
+            except KeyboardInterrupt:
+                print("interrupted")
+    """
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as directory:
+        path = os.path.join(directory, "there")
+        main = os.path.join(directory, "main.py")
+        with open(main, "w") as file:
+            body = textwrap.indent(textwrap.dedent(script), "    ")
+            file.write("if True:\n" + body)
+        if ctx.get_start_method() != "fork":
+            pytest.skip("the script has no guard")
+        ended = subprocess.run([sys.executable, main, path], capture_output=True, text=True, timeout=100, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "interrupted\n", "")
+
+
+def test_no_warnings_are_about_us():
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        with procession.get_context("spawn").Pool(1) as pool:
+            pool.apply(square, (1,))
+    assert not caught
+
+
+def test_the_module_has_the_names_of_its_twin():
+    import multiprocessing.pool
+
+    for name in multiprocessing.pool.__all__:
+        assert hasattr(pools, name)
