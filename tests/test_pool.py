@@ -12,8 +12,9 @@ import threading
 import time
 import warnings
 
-import procession
 import pytest
+
+import procession
 from procession import pool as pools
 from procession.pool import (
     MaybeEncodingError,
@@ -507,9 +508,7 @@ def test_ctrl_c_ends_the_program_not_the_pool(ctx):
             file.write("if True:\n" + body)
         if ctx.get_start_method() != "fork":
             pytest.skip("the script has no guard")
-        ended = subprocess.run(
-            [sys.executable, main, path], capture_output=True, text=True, timeout=100, check=False
-        )
+        ended = subprocess.run([sys.executable, main, path], capture_output=True, text=True, timeout=100, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "interrupted\n", "")
 
 

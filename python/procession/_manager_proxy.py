@@ -4,6 +4,7 @@ import contextlib
 import threading
 import types
 from collections.abc import MutableMapping, MutableSequence, MutableSet
+from contextlib import closing
 from multiprocessing import managers as _stdlib
 from multiprocessing.managers import ProcessLocalSet, State, convert_to_error, dispatch
 
@@ -203,7 +204,7 @@ def AutoProxy(token, serializer, manager=None, authkey=None, exposed=None, incre
     """Return a proxy with the methods that the server exposes."""
     authkey = authkey_for(token.address, manager, authkey)
     if exposed is None:
-        with listener_client[serializer][1](token.address, authkey=authkey) as conn:
+        with closing(listener_client[serializer][1](token.address, authkey=authkey)) as conn:
             exposed = dispatch(conn, None, "get_methods", (token,))
     proxy_type = MakeProxyType(f"AutoProxy[{token.typeid}]", exposed)
     proxy = proxy_type(token, serializer, manager=manager, authkey=authkey, incref=incref, manager_owned=manager_owned)

@@ -370,11 +370,21 @@ impl<'py> FromPyObject<'_, 'py> for Source {
         }
         let fd: RawFd = match object.extract() {
             Ok(fd) => fd,
-            Err(_) => object.call_method0("fileno")?.extract()?,
+            Err(_) => fileno_of(&object)?,
         };
         // The number may be closed and used again while we wait.
         Ok(Self::Fd(duplicate(fd).map_err(Raise::raise)?))
     }
+}
+
+fn fileno_of(object: &Bound<'_, PyAny>) -> PyResult<RawFd> {
+    let Some(fileno) = object.getattr_opt("fileno")? else {
+        let name = object.repr()?;
+        return Err(PyValueError::new_err(format!(
+            "Invalid file object: {name}"
+        )));
+    };
+    fileno.call0()?.extract()
 }
 
 /// Wait until something is ready; return the numbers of those that are, in ascending order; none: the time ran out.

@@ -17,6 +17,7 @@ mod lock;
 mod manager;
 mod message;
 mod pickle;
+mod plain;
 mod pool;
 mod process;
 mod queue;
