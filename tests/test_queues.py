@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import procession as mp
+import procession.queues
 from procession.connection import wait
 
 PATIENCE = 60
