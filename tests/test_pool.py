@@ -12,8 +12,9 @@ import threading
 import time
 import warnings
 
-import procession
 import pytest
+
+import procession
 from procession import pool as pools
 from procession.pool import (
     MaybeEncodingError,
@@ -79,7 +80,7 @@ def test_calls_and_maps(pool):
     for chunksize in (None, 1, 7, 1000):
         assert pool.map(square, range(100), chunksize) == expected
         assert pool.map_async(square, range(100), chunksize).get() == expected
-        assert pool.starmap(add, zip(range(100), range(100)), chunksize) == [2 * x for x in range(100)]
+        assert pool.starmap(add, zip(range(100), range(100), strict=True), chunksize) == [2 * x for x in range(100)]
     for chunksize in (1, 7, 1000):
         assert list(pool.imap(square, range(100), chunksize)) == expected
         assert sorted(pool.imap_unordered(square, (x for x in range(100)), chunksize)) == expected
@@ -166,9 +167,9 @@ def make_explosive():
 
 
 def test_what_does_not_unpickle_is_an_error(pool):
-    with pytest.raises(TransportError, match="arguments of the call .* bang"):
+    with pytest.raises(TransportError, match=r"arguments of the call .* bang"):
         pool.apply(id, (Explosive(),))
-    with pytest.raises(TransportError, match="what the worker sent .* bang"):
+    with pytest.raises(TransportError, match=r"what the worker sent .* bang"):
         pool.apply(make_explosive)
 
 
@@ -507,9 +508,7 @@ def test_ctrl_c_ends_the_program_not_the_pool(ctx):
             file.write("if True:\n" + body)
         if ctx.get_start_method() != "fork":
             pytest.skip("the script has no guard")
-        ended = subprocess.run(
-            [sys.executable, main, path], capture_output=True, text=True, timeout=100, check=False
-        )
+        ended = subprocess.run([sys.executable, main, path], capture_output=True, text=True, timeout=100, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "interrupted\n", "")
 
 

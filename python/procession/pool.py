@@ -9,7 +9,6 @@ Calls have options of their own: `pool.with_options(timeout=5, retries=2).map(f,
 import builtins
 import collections
 import itertools
-import os
 import signal
 import sys
 import threading
@@ -229,8 +228,17 @@ def _initialize(initializer, initargs, log):
         raise
 
 
-def worker(boot, initializer=None, initargs=(), log=False):
-    """Be a worker: what its process runs."""
+def worker(boot, mask=(), initializer=None, initargs=(), log=False):
+    """Be a worker: what its process runs.
+
+    Args:
+        boot: What the pool has it know.
+        mask: The signals to be blocked: a worker may have been started by a thread that blocks all.
+        initializer: Called first.
+        initargs: Its arguments.
+        log: Whether an exception of the initializer is logged, as `concurrent.futures` does.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _pass_over_interrupt)
     # It is ended with its pool, and so are pools of its own: it may have children.
@@ -250,7 +258,7 @@ class _Staff:
     def __init__(self, make, ctx, arguments):
         self._make = make
         self._ctx = ctx
-        self._arguments = arguments
+        self._arguments = (signal.pthread_sigmask(signal.SIG_BLOCK, ()), *arguments)
         self.workers = []
 
     def hire(self, boot, name):
@@ -577,9 +585,7 @@ class Pool(_Calls, _stdlib.Pool):
 
     def _has_unread(self):
         """Say whether there are maps whose items were not all read. Those go on after `close`, and `join` reads them."""
-        return any(stream.is_open() for stream in self._streams) or any(
-            feeder.is_alive() for feeder in self._feeders
-        )
+        return any(stream.is_open() for stream in self._streams) or any(feeder.is_alive() for feeder in self._feeders)
 
     def close(self):
         """Take no more calls; what was submitted will be done."""

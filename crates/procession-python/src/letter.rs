@@ -1,14 +1,13 @@
 //! Python objects in the form in which they go through queues and pipes: the engine's letters.
 //!
-//! The first byte says what it is: the tag of a plain value or the start of a pickle (`pickle.rs`), or one of those below. Bytes that were sent as bytes are
+//! The first byte says what it is: the tag of a plain value (`plain.rs`) or the start of a pickle (`pickle.rs`), or one of those below. Bytes that were sent as bytes are
 //! the pickle of an object for whoever receives an object, and the other way round: in `multiprocessing` a message is bytes.
 
 use crate::buffer::ByteView;
 use crate::error::{Raise, UnpicklingError};
 use crate::message::{Message, Object};
-use crate::pickle::{
-    BYTES, PICKLE, PLAIN_MAX, decode_parts, encode_onto, load, malformed, read_plain,
-};
+use crate::pickle::{PICKLE, decode_parts, encode_onto, load};
+use crate::plain::{self, BYTES, PLAIN_MAX, malformed};
 use procession::{Buffer, Fd, Letter};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
@@ -102,8 +101,7 @@ pub(crate) fn object_in<'py>(py: Python<'py>, letter: &Letter) -> PyResult<Bound
             decode_parts(py, inner, buffers, objects)
         }
         Some((&RAW, pickle)) => load(py, pickle, Vec::new(), Vec::new()),
-        Some((&tag, content)) => read_plain(py, tag, content),
-        None => Err(malformed()),
+        _ => plain::read(py, bytes),
     }
 }
 

@@ -17,6 +17,7 @@ mod lock;
 mod manager;
 mod message;
 mod pickle;
+mod plain;
 mod pool;
 mod process;
 mod queue;
@@ -30,6 +31,7 @@ use pyo3::prelude::*;
 
 #[pymodule(gil_used = false)]
 fn _procession(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     message::register(module)?;
     pickle::register(module)?;
     buffer::register(module)?;

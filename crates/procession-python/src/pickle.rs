@@ -1,36 +1,27 @@
 //! Python objects to messages and back.
 //!
-//! Small plain values (None, bool, int of 64 bits, float, str, bytes) have an encoding of their own; everything else is pickle protocol 5, through the reducers of
+//! Small plain values have an encoding of their own (`plain`); everything else is pickle protocol 5, through the reducers of
 //! `ForkingPickler`, with buffers from 64 KiB on out of band: they are copied once, into blocks of the family heap, and arrive as such.
 //!
-//! The first byte says which: protocol 5 pickles begin with 0x80, the tags of plain values are below.
+//! The first byte says which: protocol 5 pickles begin with 0x80, the tags of plain values are smaller.
 //!
 //! What plain pickle cannot name (lambdas, closures, what a notebook defined) is pickled by value: `procession.reduction.dump_by_value`.
 
 use crate::buffer::PyBuffer;
-use crate::error::{Raise, UnpicklingError};
+use crate::error::Raise;
 use crate::message::{Message, Object, collect, provide};
+use crate::plain;
 use procession::Buffer;
 use pyo3::buffer::PyBuffer as View;
 use pyo3::exceptions::{PyException, PyMemoryError};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString};
+use pyo3::types::{PyBytes, PyDict, PyList};
 use std::cell::RefCell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Buffers from so many bytes on travel out of band.
 const OUT_OF_BAND: usize = 64 * 1024;
-/// Plain strings and bytes up to so many bytes have the short encoding.
-pub(crate) const PLAIN_MAX: usize = 64 * 1024;
-
-const NONE: u8 = 0;
-const TRUE: u8 = 1;
-const FALSE: u8 = 2;
-const INT: u8 = 3;
-const FLOAT: u8 = 4;
-const STR: u8 = 5;
-pub(crate) const BYTES: u8 = 6;
 /// What a pickle of protocol 2 or later begins with.
 pub(crate) const PICKLE: u8 = 0x80;
 
@@ -44,7 +35,7 @@ pub(crate) fn encode(object: &Bound<'_, PyAny>) -> PyResult<Message> {
 
 /// As [`encode`], the bytes in a vector that is empty.
 pub(crate) fn encode_onto(object: &Bound<'_, PyAny>, mut bytes: Vec<u8>) -> PyResult<Message> {
-    if plain(object, &mut bytes) {
+    if plain::write(object, &mut bytes) {
         return Ok(Message {
             bytes,
             ..Message::default()
@@ -52,7 +43,7 @@ pub(crate) fn encode_onto(object: &Bound<'_, PyAny>, mut bytes: Vec<u8>) -> PyRe
     }
     let (dumped, objects) = collect(|| dump(object, bytes));
     let error = match dumped {
-        Ok((bytes, buffers)) if !(names_main(&bytes) && main_is_unreachable(object.py())?) => {
+        Ok((bytes, buffers)) if !needs_main(object.py(), &bytes)? => {
             return Ok(Message {
                 bytes,
                 buffers,
@@ -107,8 +98,7 @@ pub(crate) fn decode_parts<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     match bytes.first() {
         Some(&PICKLE) => {}
-        Some(&tag) => return read_plain(py, tag, &bytes[1..]),
-        None => return Err(UnpicklingError::new_err("the message is empty")),
+        _ => return plain::read(py, bytes),
     }
     load(py, bytes, buffers, objects)
 }
@@ -137,68 +127,6 @@ pub(crate) fn load<'py>(
 fn loads(py: Python<'_>) -> PyResult<&Bound<'_, PyAny>> {
     static LOADS: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     LOADS.import(py, "_pickle", "loads")
-}
-
-/// Writes a small plain value; `false`: it is none, and nothing was written.
-fn plain(object: &Bound<'_, PyAny>, out: &mut Vec<u8>) -> bool {
-    if object.is_none() {
-        out.push(NONE);
-    } else if let Ok(int) = object.cast_exact::<PyInt>() {
-        let Ok(value) = int.extract::<i64>() else {
-            return false;
-        };
-        write_tagged(out, INT, &value.to_le_bytes());
-    } else if let Ok(text) = object.cast_exact::<PyString>() {
-        match text.to_str() {
-            Ok(text) if text.len() <= PLAIN_MAX => write_tagged(out, STR, text.as_bytes()),
-            _ => return false,
-        }
-    } else if let Ok(bytes) = object.cast_exact::<PyBytes>() {
-        let bytes = bytes.as_bytes();
-        if bytes.len() > PLAIN_MAX {
-            return false;
-        }
-        write_tagged(out, BYTES, bytes);
-    } else if let Ok(float) = object.cast_exact::<PyFloat>() {
-        write_tagged(out, FLOAT, &float.value().to_le_bytes());
-    } else if let Ok(flag) = object.cast_exact::<PyBool>() {
-        out.push(if flag.is_true() { TRUE } else { FALSE });
-    } else {
-        return false;
-    }
-    true
-}
-
-fn write_tagged(out: &mut Vec<u8>, tag: u8, content: &[u8]) {
-    out.push(tag);
-    out.extend_from_slice(content);
-}
-
-pub(crate) fn read_plain<'py>(
-    py: Python<'py>,
-    tag: u8,
-    content: &[u8],
-) -> PyResult<Bound<'py, PyAny>> {
-    let eight = || <[u8; 8]>::try_from(content).map_err(|_| malformed());
-    Ok(match tag {
-        NONE => py.None().into_bound(py),
-        TRUE => PyBool::new(py, true).to_owned().into_any(),
-        FALSE => PyBool::new(py, false).to_owned().into_any(),
-        INT => i64::from_le_bytes(eight()?).into_pyobject(py)?.into_any(),
-        FLOAT => PyFloat::new(py, f64::from_le_bytes(eight()?)).into_any(),
-        STR => {
-            let text = std::str::from_utf8(content).map_err(|_| malformed())?;
-            PyString::new(py, text).into_any()
-        }
-        BYTES => PyBytes::new(py, content).into_any(),
-        _ => return Err(malformed()),
-    })
-}
-
-pub(crate) fn malformed() -> PyErr {
-    UnpicklingError::new_err(
-        "the message makes no sense: a peer overwrote it, or runs another version",
-    )
 }
 
 /// Where a pickler writes: the file and the buffer callback of a `Pickler`.
@@ -255,8 +183,8 @@ struct Reused {
     sink: Py<Sink>,
     dump: Py<PyAny>,
     clear_memo: Py<PyAny>,
-    /// The dispatch table that it has.
-    table: Py<PyAny>,
+    /// The reducers that its dispatch table has.
+    reducers: [usize; 2],
 }
 
 thread_local! {
@@ -266,12 +194,12 @@ thread_local! {
 /// Pickles into a vector that is empty.
 fn dump(object: &Bound<'_, PyAny>, into: Vec<u8>) -> PyResult<(Vec<u8>, Vec<Buffer>)> {
     let py = object.py();
-    let table = dispatch_table(py)?;
+    let reducers = reducers(py)?;
     // Taken out while in use: what is pickled may send messages of its own.
     let reused = PICKLER.with_borrow_mut(Option::take);
-    let pickler = match reused.filter(|pickler| pickler.table.is(&table)) {
+    let pickler = match reused.filter(|pickler| pickler.reducers == reducers) {
         Some(pickler) => pickler,
-        None => Reused::new(py, table)?,
+        None => Reused::new(py, reducers)?,
     };
     pickler.sink.get().content().0 = into;
     pickler.dump.call1(py, (object,))?;
@@ -282,30 +210,52 @@ fn dump(object: &Bound<'_, PyAny>, into: Vec<u8>) -> PyResult<(Vec<u8>, Vec<Buff
 }
 
 impl Reused {
-    fn new(py: Python<'_>, table: Bound<'_, PyAny>) -> PyResult<Self> {
+    fn new(py: Python<'_>, reducers: [usize; 2]) -> PyResult<Self> {
         static PICKLER: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
         let sink = Bound::new(py, Sink::default())?;
         let keywords = PyDict::new(py);
         keywords.set_item("buffer_callback", &sink)?;
         let class = PICKLER.import(py, "_pickle", "Pickler")?;
         let pickler = class.call((&sink, 5), Some(&keywords))?;
-        pickler.setattr("dispatch_table", &table)?;
+        pickler.setattr("dispatch_table", dispatch_table(py)?)?;
         Ok(Self {
             sink: sink.unbind(),
             dump: pickler.getattr("dump")?.unbind(),
             clear_memo: pickler.getattr("clear_memo")?.unbind(),
-            table: table.unbind(),
+            reducers,
         })
     }
 }
 
-/// The reducers of `copyreg` and of `ForkingPickler`, in one dict; another one whenever there is a new reducer.
+/// The reducers that there are; there are new ones when there are more.
+fn reducers(py: Python<'_>) -> PyResult<[usize; 2]> {
+    static TABLES: PyOnceLock<[Py<PyDict>; 2]> = PyOnceLock::new();
+    let tables = TABLES.get_or_try_init(py, || {
+        let tables = py.import("procession.reduction")?.getattr("tables")?;
+        tables.call0()?.extract::<[Py<PyDict>; 2]>()
+    })?;
+    Ok([tables[0].bind(py).len(), tables[1].bind(py).len()])
+}
+
+/// The reducers of `copyreg` and of `ForkingPickler`, in one dict.
 fn dispatch_table(py: Python<'_>) -> PyResult<Bound<'_, PyAny>> {
     static TABLE: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
     TABLE
         .import(py, "procession.reduction", "dispatch_table")?
         .call0()
 }
+
+/// Whether a pickle names something that no child can import.
+fn needs_main(py: Python<'_>, pickle: &[u8]) -> PyResult<bool> {
+    // The scan of a long one takes longer than the question.
+    if pickle.len() > LONG && !main_is_unreachable(py)? {
+        return Ok(false);
+    }
+    Ok(names_main(pickle) && main_is_unreachable(py)?)
+}
+
+/// Bytes of a long pickle.
+const LONG: usize = 512;
 
 fn names_main(pickle: &[u8]) -> bool {
     const MAIN: &[u8] = b"__main__";
