@@ -569,7 +569,7 @@ def test_who_polls_learns_of_a_killed_owner(ctx, kind):
 
 @pytest.mark.parametrize("kind", ["Lock", "RLock"])
 def test_a_strict_lock_says_that_its_owner_died(ctx, kind):
-    lock, taken = getattr(synchronize, kind)(ctx=ctx, strict=True), ctx.Event()
+    lock, taken = getattr(ctx, kind)(strict=True), ctx.Event()
     process = start(ctx, _take, lock, taken)
     assert taken.wait(PATIENCE)
     kill(process)

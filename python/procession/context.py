@@ -49,17 +49,17 @@ class BaseContext(_stdlib.BaseContext):
 
         return Pipe(duplex)
 
-    def Lock(self):
-        """Return a lock that is not recursive."""
+    def Lock(self, *, strict=False):
+        """Return a lock that is not recursive; a strict one raises `OwnerDied` if its owner died in possession."""
         from .synchronize import Lock
 
-        return Lock(ctx=self.get_context())
+        return Lock(ctx=self.get_context(), strict=strict)
 
-    def RLock(self):
-        """Return a recursive lock."""
+    def RLock(self, *, strict=False):
+        """Return a recursive lock; a strict one raises `OwnerDied` if its owner died in possession."""
         from .synchronize import RLock
 
-        return RLock(ctx=self.get_context())
+        return RLock(ctx=self.get_context(), strict=strict)
 
     def Condition(self, lock=None):
         """Return a condition variable."""
