@@ -27,8 +27,11 @@ class ServerDied(ConnectionRefusedError, ConnectionResetError, BrokenPipeError, 
 
 def server_died(address, manager=None):
     """Return the exception that says how a server ended."""
-    where = f"pid {address.rpartition(':')[2]}" if leads_to_family(address) else f"at {address!r}"
     server = getattr(manager, "_process", None)
+    if leads_to_family(address):
+        where = f"pid {address.rpartition(':')[2]}"
+    else:
+        where = f"at {address!r}" if address else f"pid {server.pid}"
     code = server.exitcode if server is not None else None
     if code is None:
         how = "has ended"

@@ -27,6 +27,7 @@ from multiprocessing.managers import (
     dispatch,
     public_methods,
 )
+from multiprocessing.pool import ExceptionWithTraceback
 
 from . import _procession, get_context, process, resource_tracker, shared_memory, util
 from ._manager_line import FAMILY, Reach, ServerDied, listener_client, server_died
@@ -127,9 +128,7 @@ class BaseManager(_stdlib.BaseManager):
         )
         self._process.name = f"{type(self).__name__}-{':'.join(str(number) for number in self._process._identity)}"
         self._process.start()
-        self._address = mail.recv(self._process)
-        if self._address is None:
-            raise server_died(None, self)
+        self._address = mail.recv(self)
         self._state.value = State.STARTED
         self.shutdown = util.Finalize(
             self,
@@ -149,9 +148,13 @@ class BaseManager(_stdlib.BaseManager):
     def _run_server(cls, registry, address, authkey, serializer, writer, initializer=None, initargs=()):
         # Ctrl-C is for others: the server ends when its manager does.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if initializer is not None:
-            initializer(*initargs)
-        server = cls._Server(registry, address, authkey, serializer)
+        try:
+            if initializer is not None:
+                initializer(*initargs)
+            server = cls._Server(registry, address, authkey, serializer)
+        except Exception as error:
+            writer.send(ExceptionWithTraceback(error, error.__traceback__))
+            raise
         writer.send(server.address)
         writer.close()
         util.info("manager serving at %r", server.address)
@@ -236,15 +239,25 @@ class _Mail:
     def close(self):
         """Do nothing: shared memory needs no closing."""
 
-    def recv(self, sender):
-        """Return what was sent; `None`: the sender, a process, has ended before."""
+    def recv(self, manager):
+        """Return the address that the manager's server has sent.
+
+        Raises:
+            ServerDied: It has ended before.
+        """
+        server = manager._process
         while True:
-            alive = sender.is_alive()
+            alive = server.is_alive()
             try:
-                return self._queue.get(timeout=0.2 if alive else 0)
+                address = self._queue.get(timeout=0.2 if alive else 0)
             except queue.Empty:
-                if not alive:
-                    return None
+                if alive:
+                    continue
+                raise server_died(None, manager) from None
+            if not isinstance(address, Exception):
+                return address
+            server.join()
+            raise server_died(None, manager) from address
 
 
 class SyncManager(BaseManager, _stdlib.SyncManager):
