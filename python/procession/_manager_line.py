@@ -87,7 +87,7 @@ class Reach:
         tls = self._tls
         try:
             line = getattr(tls, "connection", None)
-            if line is None:
+            if line is None or not line.is_ours:
                 line = tls.connection = self._connect()
             answer = line.call(request)
             if answer is None:
@@ -111,7 +111,10 @@ class Reach:
             kind, result = self.call((None, method, args, kwds))
             if kind == "#RETURN":
                 return result
-            raise convert_to_error(kind, result)
+            try:
+                raise convert_to_error(kind, result)
+            finally:
+                del result
         with closing(self._client(self._address, authkey=self._authkey)) as conn:
             return dispatch(conn, None, method, args, kwds)
 
@@ -133,6 +136,8 @@ class Reach:
 
 class _SocketLine:
     """A connection by socket, with the methods of a line."""
+
+    is_ours = True
 
     def __init__(self, conn):
         self._conn = conn

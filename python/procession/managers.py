@@ -10,6 +10,7 @@ What happens when somebody dies:
 - A process with proxies: the server forgets them; what nobody else has a proxy of is let go. (With sockets, it cannot know.)
 """
 
+import contextlib
 import queue
 import signal
 import threading
@@ -165,18 +166,14 @@ class BaseManager(_stdlib.BaseManager):
         """Shut the server down; kill it if it does not end."""
         if process.is_alive():
             util.info("sending shutdown message to manager")
-            try:
-                with closing(client(address, authkey=authkey)) as conn:
-                    dispatch(conn, None, "shutdown")
-            except Exception as error:
-                util.debug("... shutdown message failed %s", error)
-            for end in (process.terminate, process.kill):
-                process.join(timeout=shutdown_timeout)
-                if not process.is_alive():
-                    break
-                util.info("manager still alive: trying to `%s()` it", end.__name__)
-                end()
-            process.join()
+            with contextlib.ExitStack() as until_ended:
+                try:
+                    conn = until_ended.enter_context(closing(client(address, authkey=authkey)))
+                    # A server that is stopped answers nothing; whether it ends, we see.
+                    conn.send((None, "shutdown", (), {}))
+                except Exception as error:
+                    util.debug("... shutdown message failed %s", error)
+                _end(process, shutdown_timeout)
         state.value = State.SHUTDOWN
         BaseProxy._address_to_local.pop(address, None)
 
@@ -225,6 +222,17 @@ class BaseManager(_stdlib.BaseManager):
 
         create.__name__ = typeid
         setattr(cls, typeid, create)
+
+
+def _end(process, timeout):
+    """Wait for a process that was asked to end; make it."""
+    for end in (process.terminate, process.kill):
+        process.join(timeout)
+        if not process.is_alive():
+            return
+        util.info("manager still alive: trying to `%s()` it", end.__name__)
+        end()
+    process.join()
 
 
 class _Mail:
