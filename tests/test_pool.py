@@ -103,17 +103,23 @@ def test_results_say_how_they_are(pool):
     assert result.ready()
 
 
-def test_callbacks_are_called(pool):
+def test_callbacks_are_called_before_the_result_is_ready(pool):
     called = []
-    pool.apply_async(square, (2,), callback=called.append, error_callback=called.append)
-    wait_for(lambda: called)
-    assert called == [4]
-    pool.map_async(fail, [2], callback=called.append, error_callback=called.append)
-    wait_for(lambda: len(called) == 2)
+    result = pool.apply_async(square, (2,), callback=called.append, error_callback=called.append)
+    assert (result.get(), called) == (4, [4])
+    pool.map_async(fail, [2], callback=called.append, error_callback=called.append).wait()
     assert isinstance(called[1], KeyError)
-    pool.map_async(square, [], callback=called.append)
-    wait_for(lambda: len(called) == 3)
-    assert called[2] == []
+    assert pool.map_async(square, [], callback=called.append).get() == called[2] == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_callback_that_raises_harms_nobody(pool):
+    def complain(_):
+        raise OSError("a callback")
+
+    assert pool.apply_async(square, (2,), callback=complain).get() == 4
+    called = []
+    assert pool.apply_async(square, (3,), callback=called.append).get() == 9 == called[0]
 
 
 def test_tracebacks_arrive_whole(pool):
