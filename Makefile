@@ -3,14 +3,14 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 CARGO ?= cargo
 PYTHON ?= python3
-# How the Python package's native half is built: `release`, or `dev-python` for the inner loop.
+# How the Python package's native half is built: `wheel` as it is installed (slow to build), `release`, or `dev-python` for the inner loop.
 PROFILE ?= dev-python
 VENV := .venv
 # Of the benches alone: an installed wheel, as users have it, and the peers.
 VENV_BENCH := .venv-bench
 export RUST_BACKTRACE ?= 0
 
-.PHONY: help demo test test-rust test-python lint python conformance fmt doc bench bench-python loom crash clean
+.PHONY: help demo test test-rust test-python lint python conformance fmt doc bench bench-python wheel loom crash clean
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
@@ -35,7 +35,7 @@ lint: $(VENV)/ready ## formatting, clippy, ruff and documentation, warnings are 
 	$(VENV)/bin/ruff check --quiet
 	$(VENV)/bin/ruff format --quiet --check
 
-python: $(VENV)/ready ## build the Python package into python/procession, for .venv (PROFILE=release to measure)
+python: $(VENV)/ready ## build the Python package into python/procession, for .venv (PROFILE=wheel to measure)
 	$(VENV)/bin/maturin develop --quiet --profile $(PROFILE)
 
 # With everything that tests and builds need; made anew when the list changes.
@@ -49,6 +49,11 @@ PYTHONS ?= 3.11 3.12 3.13
 METHODS ?= fork spawn forkserver
 conformance: python ## CPython's own tests, ours beside the stdlib (PYTHONS=3.12 METHODS="fork spawn" CONFORMANCE="-k TestPool -v")
 	$(VENV)/bin/python tests/conformance run --pythons $(PYTHONS) --methods $(METHODS) $(CONFORMANCE)
+
+wheel: $(VENV)/ready ## build the wheel into target/dist, install it into fresh environments and try it (PYTHONS=3.12)
+	rm -rf target/dist
+	$(VENV)/bin/maturin build --quiet --out target/dist
+	$(VENV)/bin/python tests/wheel target/dist --pythons $(PYTHONS)
 
 fmt: $(VENV)/ready ## format the sources
 	$(CARGO) fmt --all

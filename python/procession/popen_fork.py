@@ -27,15 +27,15 @@ class Popen(_stdlib.Popen):
 
     def _launch(self, process_obj):
         parent, by_main_thread = os.getpid(), is_main_thread()
+        prepare_stdin()
+        # Until `run_child` can catch it, Ctrl-C is not for the child: it would go on as if it were the parent.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self.pid = os.fork()
             if self.pid == 0:
-                run_child(lambda: run(process_obj, open_sentinel(parent), by_main_thread))
-        except BaseException:
-            # A signal's handler may raise before `run_child` could take over: what follows is the parent's.
-            if os.getpid() != parent:
-                os._exit(1)
-            raise
+                run_child(lambda: run(process_obj, open_sentinel(parent), by_main_thread), mask)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self._watch(open_sentinel(self.pid))
 
     def _watch(self, sentinel, *others):
@@ -73,7 +73,7 @@ class Popen(_stdlib.Popen):
         code = look(self.sentinel)
         if code is not None:
             self.returncode = code
-            reap(self.sentinel)
+            forget(self.sentinel)
         elif self.returncode is None:
             self.returncode = UNKNOWN
 
@@ -99,12 +99,17 @@ def look(sentinel):
     return end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
 
 
-def reap(sentinel):
-    """Wait for the end of a child and forget it; its exit code, `UNKNOWN` if somebody else has reaped it."""
-    is_ready(sentinel, None)
-    code = look(sentinel)
+def forget(sentinel):
+    """Reap a child that has ended."""
     with contextlib.suppress(OSError):
         os.waitid(os.P_PIDFD, sentinel, os.WEXITED)
+
+
+def reap(sentinel):
+    """Wait for the end of a child and reap it; its exit code, `UNKNOWN` if somebody else has reaped it."""
+    is_ready(sentinel, None)
+    code = look(sentinel)
+    forget(sentinel)
     return UNKNOWN if code is None else code
 
 
@@ -131,10 +136,12 @@ def close_fds(fds):
         os.close(fd)
 
 
-def run_child(body):
-    """Run `body` in a process that was forked for it, and end with the exit code that it returns; never returns."""
+def run_child(body, mask=None):
+    """Run `body` in a process that was forked for it, with a signal mask, and end with the exit code that it returns; never returns."""
     code = 1
     try:
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         # What the parent wants done at its exit is not ours to do.
         atexit._clear()
         atexit.register(util._exit_function)
@@ -153,15 +160,52 @@ def exit_code(end):
     """Return what `SystemExit` means, which says it if it is a message."""
     if end.code is None or isinstance(end.code, int):
         return end.code or 0
-    print(end.code, file=sys.stderr)
+    if sys.stderr is not None:
+        sys.stderr.write(f"{end.code}\n")
     return 1
+
+
+# Standard input, and what takes its place in a forked child.
+_stdins = (None, None)
+
+
+def prepare_stdin():
+    """Make the standard input of forked children, which costs more there: each page of memory that it touches is copied."""
+    global _stdins
+    if sys.stdin is None or sys.stdin is _stdins[0]:
+        return
+    try:
+        if sys.stdin.fileno() == 0:
+            _stdins = sys.stdin, open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    except (OSError, ValueError, AttributeError):
+        _stdins = None, None
+
+
+def close_stdin():
+    """Have this process read nothing from standard input."""
+    if sys.stdin is None or sys.stdin is not _stdins[0]:
+        util._close_stdin()
+        return
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    sys.stdin = _stdins[1]
+
+
+def say_failed():
+    """Print the traceback of the exception that ends this process."""
+    import traceback
+
+    if sys.stderr is not None:
+        sys.stderr.write(f"Process {process.current_process().name}:\n")
+        traceback.print_exc()
 
 
 def say_interrupted():
     """Say in one line that Ctrl-C ended this process: it reaches a whole group at once, and one traceback, the parent's, is enough."""
     current = process.current_process()
     if not current.daemon and sys.stderr is not None:
-        print(f"Process {current.name}: KeyboardInterrupt", file=sys.stderr, flush=True)
+        sys.stderr.write(f"Process {current.name}: KeyboardInterrupt\n")
 
 
 def end_child(code):

@@ -13,11 +13,13 @@ use pyo3::exceptions::{PyEOFError, PyValueError};
 use pyo3::prelude::*;
 use serde::{Deserialize, Serialize};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{PoisonError, RwLock};
+use std::sync::{LazyLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 /// Longest wait before looking whether the other side is still there.
 const SLICE: Duration = Duration::from_millis(200);
+/// Turns of looking for an answer before other threads of this process may run, about two microseconds: they would wait longer for a change of hands.
+static SPIN: LazyLock<u32> = LazyLock::new(|| if procession::cpu_count() > 1 { 50 } else { 0 });
 /// What the addresses of doors begin with.
 const SCHEME: &str = "procession:";
 
@@ -70,7 +72,7 @@ impl Door {
         })?
         .unwrap_or(Err(GetError::TimedOut));
         match knock {
-            Ok(Knock { line, client }) => Ok(Line::new(line, client)),
+            Ok(Knock { line, client }) => Ok(Line::new(line, client, self.server)),
             Err(GetError::Closed) => Err(LineEnded::new_err("the door is closed")),
             Err(error) => Err(error.raise()),
         }
@@ -88,15 +90,18 @@ struct Line {
     connection: RwLock<Option<End>>,
     /// The process at the other end, as a participant.
     peer: u32,
+    /// The process that made this end: what a forked child finds in its memory is its parent's.
+    maker: u32,
     /// A call waits for its answer.
     calling: AtomicBool,
 }
 
 impl Line {
-    fn new(connection: End, peer: u32) -> Self {
+    fn new(connection: End, peer: u32, maker: u32) -> Self {
         Self {
             connection: RwLock::new(Some(connection)),
             peer,
+            maker,
             calling: AtomicBool::new(false),
         }
     }
@@ -135,6 +140,12 @@ impl Line {
     }
 
     fn take(&self, py: Python<'_>, connection: &End) -> PyResult<Letter> {
+        for _ in 0..*SPIN {
+            if connection.is_ready() {
+                break;
+            }
+            std::hint::spin_loop();
+        }
         match connection.try_recv() {
             Ok(letter) => return Ok(letter),
             Err(RecvError::Empty) => {}
@@ -165,7 +176,7 @@ impl Line {
         let client = embed::participant().map_err(Raise::raise)?;
         let handed_in = knocks.put(Knock { line, client });
         handed_in.map_err(|_| ended())?;
-        Ok(Self::new(ours, server))
+        Ok(Self::new(ours, server, client))
     }
 
     /// Whether `connect` can use such an address.
@@ -176,12 +187,18 @@ impl Line {
             .is_ok_and(|address| address.starts_with(SCHEME))
     }
 
-    /// Send a request and wait for the answer. `None`: one is being waited for, somewhere below.
+    /// Whether this process made this end, and no parent of it.
+    #[getter]
+    fn is_ours(&self) -> bool {
+        embed::participant().is_ok_and(|participant| participant == self.maker)
+    }
+
+    /// Send a request and wait for the answer. `None`: the line cannot be used now: an answer is being waited for, somewhere below, or the line is a parent's.
     fn call<'py>(&self, request: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = request.py();
         let letter = letter_of(request)?;
         let connection = self.connection()?;
-        if self.calling.swap(true, Ordering::Acquire) {
+        if !self.is_ours() || self.calling.swap(true, Ordering::Acquire) {
             return Ok(None);
         }
         let answer = self
