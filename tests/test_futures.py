@@ -7,12 +7,11 @@ import itertools
 import operator
 import os
 import signal
-import subprocess
 import sys
-import textwrap
 import threading
 import time
 
+import program
 import pytest
 
 import procession
@@ -29,8 +28,6 @@ from procession.futures import (
     as_completed,
     wait,
 )
-
-METHODS = ["fork", "spawn", "forkserver"]
 
 
 def square(x):
@@ -406,24 +403,23 @@ def test_many_threads_submit_and_wait(executor):
     assert not wrong
 
 
-def run(script):
-    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(script)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)
+LEFT_OPEN = """
+    import procession, sys, time, warnings
+    from procession.futures import ProcessPoolExecutor
 
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("end", ["", "executor.shutdown(wait=False)", "del executor"])
-def test_an_exit_waits_for_what_was_submitted(method, end):
-    ended = run(f"""
-        import procession, time, warnings
+    if __name__ == "__main__":
+        method, end = sys.argv[1:]
         warnings.simplefilter("ignore")
-        from procession.futures import ProcessPoolExecutor
-        executor = ProcessPoolExecutor(1, procession.get_context({method!r}))
+        executor = ProcessPoolExecutor(1, procession.get_context(method))
         executor.submit(time.sleep, 0.05)
         executor.submit(print, "apple", flush=True)
-        {end}
-    """)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "apple\n", "")
+        exec(end)
+"""
+
+
+@pytest.mark.parametrize("end", ["pass", "executor.shutdown(wait=False)", "del executor"])
+def test_an_exit_waits_for_what_was_submitted(method, end, tmp_path):
+    assert program.run(tmp_path, LEFT_OPEN, method, end) == (0, "apple\n", "")
 
 
 def test_the_futures_of_threads_are_the_standard_librarys():

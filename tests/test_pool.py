@@ -1,17 +1,17 @@
 """Pools: what `multiprocessing.pool` does, and what it does not."""
 
+import contextlib
 import gc
 import itertools
 import operator
 import os
 import signal
-import subprocess
 import sys
-import textwrap
 import threading
 import time
 import warnings
 
+import program
 import pytest
 
 import procession
@@ -25,8 +25,6 @@ from procession.pool import (
     TransportError,
     WorkerDied,
 )
-
-METHODS = ["fork", "spawn", "forkserver"]
 
 
 def square(x):
@@ -456,61 +454,100 @@ def test_pools_in_workers(pool, ctx):
     assert pool.apply(nested, (ctx.get_start_method(),)) == [0, 1, 4, 9, 16]
 
 
-def run(script, *arguments, **options):
-    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(script), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False, **options)
+LEFT_OPEN = """
+    import procession, sys, time, warnings
 
-
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("end", ["", "pool.close()", "pool.terminate()", "del pool"])
-def test_an_exit_with_a_pool_is_quiet(method, end):
-    script = f"""
-        import procession, time, warnings
+    if __name__ == "__main__":
+        method, end = sys.argv[1:]
         warnings.simplefilter("ignore")
-        pool = procession.get_context({method!r}).Pool(2)
+        pool = procession.get_context(method).Pool(2)
         results = pool.map_async(time.sleep, [1000] * 10)
         lazy = pool.imap(abs, iter(int, 1))
         assert pool.apply_async(abs, (-1,)) is not None
-        {end}
-    """
-    ended = run(script)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+        exec(end)
+"""
 
 
-def test_ctrl_c_ends_the_program_not_the_pool(ctx):
-    script = f"""
-        import os, procession, signal, sys, time
-        def report(path):
-            os.kill(os.getpid(), signal.SIGINT)  # as the terminal would
-            with open(path, "w"):
-                pass
-            time.sleep(1000)
-        with procession.get_context({ctx.get_start_method()!r}).Pool(1) as pool:
-            path = sys.argv[1]
+@pytest.mark.parametrize("end", ["pass", "pool.close()", "pool.terminate()", "del pool"])
+def test_an_exit_with_a_pool_is_quiet(method, end, tmp_path):
+    assert program.run(tmp_path, LEFT_OPEN, method, end) == (0, "", "")
+
+
+INTERRUPTED = """
+    import os, procession, signal, sys, threading, time
+
+    def report(path):
+        os.kill(os.getpid(), signal.SIGINT)  # as the terminal does, to everybody
+        with open(path, "w"):
+            pass
+        time.sleep(1000)
+
+    def interrupt_when(path):
+        while not os.path.exists(path):
+            time.sleep(0.001)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    if __name__ == "__main__":
+        method, path = sys.argv[1:]
+        with procession.get_context(method).Pool(1) as pool:
             result = pool.apply_async(report, (path,))
-            while not os.path.exists(path):
-                time.sleep(0.001)
-            signal.alarm(100)
-            signal.setitimer(signal.ITIMER_REAL, 100)
-            import threading
-            threading.Timer(0.05, os.kill, (os.getpid(), signal.SIGINT)).start()
+            threading.Thread(target=interrupt_when, args=(path,)).start()
             try:
                 result.get()
             except KeyboardInterrupt:
                 print("interrupted")
-    """
-    import tempfile
+"""
 
-    with tempfile.TemporaryDirectory() as directory:
-        path = os.path.join(directory, "there")
-        main = os.path.join(directory, "main.py")
-        with open(main, "w") as file:
-            body = textwrap.indent(textwrap.dedent(script), "    ")
-            file.write("if True:\n" + body)
-        if ctx.get_start_method() != "fork":
-            pytest.skip("the script has no guard")
-        ended = subprocess.run([sys.executable, main, path], capture_output=True, text=True, timeout=100, check=False)
-    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "interrupted\n", "")
+
+def test_ctrl_c_is_for_the_program_not_for_workers(method, tmp_path):
+    assert program.run(tmp_path, INTERRUPTED, method, tmp_path / "there") == (0, "interrupted\n", "")
+
+
+def is_gone(pid):
+    """Say whether a process has ended, even if nobody reaps it."""
+    try:
+        with open(f"/proc/{pid}/stat") as stat:
+            return stat.read().rsplit(")", 1)[1].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+def have_a_pool(pids, method):
+    pool = procession.get_context(method).Pool(2)
+    inner = pool.map_async(have_a_pool_in_a_worker, [(pids, method)] * 2, chunksize=1)
+    for worker in pool._pool:
+        pids.put(worker.pid)
+    inner.get()
+
+
+def have_a_pool_in_a_worker(arguments):
+    pids, method = arguments
+    pool = procession.get_context(method).Pool(1)
+    pids.put(pool._pool[0].pid)
+    time.sleep(1000)
+
+
+def test_workers_end_with_the_pools_process(ctx):
+    pids = ctx.Queue()
+    owner = ctx.Process(target=have_a_pool, args=(pids, ctx.get_start_method()))
+    owner.start()
+    workers = [pids.get(timeout=60) for _ in range(4)]
+    owner.kill()
+    owner.join()
+    wait_for(lambda: all(map(is_gone, workers)))
+
+
+def test_a_storm_of_kills(ctx):
+    with ctx.Pool(2) as pool:
+        results = pool.with_options(retries=100).imap_unordered(square, range(20_000))
+        seen = []
+        for number, result in enumerate(results):
+            seen.append(result)
+            if number % 2000 == 0:
+                with contextlib.suppress(IndexError, ValueError):
+                    pool._pool[0].kill()
+        assert sorted(seen) == [x * x for x in range(20_000)]
+    pool.join()
 
 
 def test_no_warnings_are_about_us():
