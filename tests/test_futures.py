@@ -311,8 +311,8 @@ def test_shutdown(ctx):
         executor.submit(square, 1)
     executor = ProcessPoolExecutor(2, ctx)
     futures = [executor.submit(square, x) for x in range(50)]
+    wait_for(lambda: len(executor._processes) == 2)
     processes = list(executor._processes.values())
-    assert len(processes) == 2
     executor.shutdown(wait=False)
     with pytest.raises(RuntimeError, match="cannot schedule new futures after shutdown"):
         executor.submit(square, 1)
@@ -354,6 +354,19 @@ def test_workers_can_be_ended(ctx, end):
     assert waiting.cancelled()
     assert isinstance(running.exception(), (WorkerDied, PoolTerminated))
     executor.shutdown()
+
+
+def test_workers_are_started_when_there_is_something_to_do(ctx):
+    with ProcessPoolExecutor(20, ctx) as executor:
+        assert not executor._processes
+        for x in range(5):
+            assert executor.submit(square, x).result() == x * x
+        assert len(executor._processes) == (20 if ctx.get_start_method() == "fork" else 1)
+        futures = [executor.submit(time.sleep, 1000) for _ in range(3)]
+        wait_for(lambda: all(future.running() for future in futures))
+        assert len(executor._processes) == (20 if ctx.get_start_method() == "fork" else 3)
+        for future in futures:
+            future.abort()
 
 
 def test_workers_are_replaced(ctx):

@@ -223,7 +223,16 @@ _Options: TypeAlias = tuple[float | None, int, int, str | None]
 
 @final
 class Crew:
-    def __new__(cls, staff: Any, workers: int, *, name: str, max_tasks: int = 0, executor: bool = False) -> Self: ...
+    def __new__(
+        cls,
+        staff: Any,
+        workers: int,
+        *,
+        name: str,
+        max_tasks: int = 0,
+        on_demand: bool = False,
+        executor: bool = False,
+    ) -> Self: ...
     def start_error(self) -> BaseException | None: ...
     def close(self) -> None: ...
     def join(self, timeout: float | None = None) -> bool: ...

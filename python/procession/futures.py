@@ -378,6 +378,8 @@ class ProcessPoolExecutor(_Submits):
                 self._max_workers,
                 name="Worker",
                 max_tasks=self._max_tasks_per_child or 0,
+                # A process that has threads is not to be forked: those are all started here.
+                on_demand=self._mp_context.get_start_method(allow_none=False) != "fork",
                 executor=True,
             )
         except BaseException:

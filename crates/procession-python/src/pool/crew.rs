@@ -94,23 +94,28 @@ impl PyCrew {
     ///     workers: How many.
     ///     name: What their names begin with.
     ///     max_tasks: How many tasks a worker does before it is replaced; 0: any number.
+    ///     on_demand: Whether workers are started only when there is something for them to do.
     ///     executor: Whether failures are told in the manner of `concurrent.futures`.
     #[new]
-    #[pyo3(signature = (staff, workers, *, name, max_tasks = 0, executor = false))]
+    #[pyo3(signature = (staff, workers, *, name, max_tasks = 0, on_demand = false, executor = false))]
     fn new(
         py: Python<'_>,
         staff: Py<PyAny>,
         workers: usize,
         name: &str,
         max_tasks: u64,
+        on_demand: bool,
         executor: bool,
     ) -> PyResult<Self> {
         let (staff, error) = Staff::new(staff);
-        let builder = Executor::builder()
+        let mut builder = Executor::builder()
             .workers(workers)
             .name(name)
             .max_tasks_per_worker(max_tasks)
             .recruit(staff);
+        if on_demand {
+            builder = builder.on_demand();
+        }
         let built = py.detach(|| builder.build_executor());
         // The hook's own exception says more than ours.
         let executor_built =

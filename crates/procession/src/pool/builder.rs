@@ -53,6 +53,7 @@ pub struct PoolBuilder {
     workers: Option<usize>,
     name: Option<String>,
     method: StartMethod,
+    on_demand: bool,
     hiring: Option<Hiring>,
     initializer: Option<Result<Hook, SubmitError>>,
     finalizer: Option<Result<Hook, SubmitError>>,
@@ -81,6 +82,7 @@ impl PoolBuilder {
             workers: None,
             name: None,
             method: StartMethod::default(),
+            on_demand: false,
             hiring: None,
             initializer: None,
             finalizer: None,
@@ -119,6 +121,24 @@ impl PoolBuilder {
     /// a supervisor thread, are spawned.
     pub fn start_method(mut self, method: StartMethod) -> Self {
         self.method = method;
+        self
+    }
+
+    /// Starts worker processes when there is something for them to do, instead of all at once: no more than there were tasks at one time. They are started by the supervisor, so
+    /// a start that fails is known from the tasks.
+    ///
+    /// # Examples
+    /// ```
+    /// fn main() -> Result<(), Box<dyn std::error::Error>> {
+    ///     procession::init();
+    ///     let pool = procession::Pool::builder().workers(64).on_demand().build()?;
+    ///     let first = pool.apply(|()| std::process::id(), ())?;
+    ///     assert_eq!(pool.apply(|()| std::process::id(), ())?, first);
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn on_demand(mut self) -> Self {
+        self.on_demand = true;
         self
     }
 
@@ -220,6 +240,7 @@ impl PoolBuilder {
             name: self.take_name(),
             workers,
             method: self.method,
+            on_demand: self.on_demand,
             hiring: self.hiring,
             initializer: checked("initializer", self.initializer)?,
             finalizer: checked("finalizer", self.finalizer)?,
@@ -234,7 +255,8 @@ impl PoolBuilder {
             memory_reserve: self.memory_reserve,
         };
         let hub = Arc::new(Hub::new(settings, PoolBell::new()?, Alarm::new()?));
-        let started = (0..workers).try_for_each(|_| hub.hire());
+        let first = if hub.settings.on_demand { 0 } else { workers };
+        let started = (0..first).try_for_each(|_| hub.hire());
         let supervised = started
             .map_err(PoolError::from)
             .and_then(|()| Ok(supervisor::start(&hub)?));

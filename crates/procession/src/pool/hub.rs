@@ -192,8 +192,16 @@ impl Hub {
         let id = state.table.enter(task);
         self.outstanding.fetch_add(1, Ordering::SeqCst);
         self.dispatch(&mut state);
+        self.call_for_workers(&state);
         self.release(state);
         Ok(id)
+    }
+
+    /// Has the supervisor start workers, if they are started on demand and there is some.
+    fn call_for_workers(&self, state: &State) {
+        if self.settings.on_demand && state.wants_worker(&self.settings) {
+            self.alarm.wake();
+        }
     }
 
     /// Submits many tasks of one sink, numbered from `index` on. Those that could not be packed have their outcome at once.
@@ -225,6 +233,7 @@ impl Hub {
         let after = state.table.tasks.len() + state.table.done.len();
         self.outstanding.fetch_add(after - before, Ordering::SeqCst);
         self.dispatch(&mut state);
+        self.call_for_workers(&state);
         self.release(state);
         Ok(())
     }

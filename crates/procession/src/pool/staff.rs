@@ -47,6 +47,8 @@ pub(super) struct Settings {
     pub(super) name: String,
     pub(super) workers: usize,
     pub(super) method: StartMethod,
+    /// Workers are started when there is something for them to do.
+    pub(super) on_demand: bool,
     /// Who starts workers, if not the pool itself.
     pub(super) hiring: Option<Hiring>,
     pub(super) initializer: Option<Hook>,
@@ -306,7 +308,7 @@ impl Hub {
 
     /// Starts workers until there are as many as there should be.
     fn refill(&self) {
-        while self.state().wants_worker(self.settings.workers) {
+        while self.state().wants_worker(&self.settings) {
             if let Err(error) = self.hire() {
                 let mut state = self.state();
                 state.table.failures += 1;
@@ -518,11 +520,14 @@ impl State {
         }
     }
 
-    fn wants_worker(&self, wanted: usize) -> bool {
+    pub(super) fn wants_worker(&self, settings: &Settings) -> bool {
         let there = self.workers.len() + self.starting;
+        let tasks = self.table.tasks.len();
+        // On demand, a worker for each task that is not done, as long as there are tasks.
+        let useful = !settings.on_demand || there < tasks;
         match self.phase {
-            Phase::Open => there < wanted,
-            Phase::Closing => self.table.tasks.len() > 0 && there < wanted,
+            Phase::Open => there < settings.workers && useful,
+            Phase::Closing => tasks > 0 && there < settings.workers && useful,
             _ => false,
         }
     }
