@@ -12,8 +12,9 @@ import threading
 import time
 import warnings
 
-import procession
 import pytest
+
+import procession
 from procession import pool as pools
 from procession.pool import (
     MaybeEncodingError,
@@ -79,7 +80,7 @@ def test_calls_and_maps(pool):
     for chunksize in (None, 1, 7, 1000):
         assert pool.map(square, range(100), chunksize) == expected
         assert pool.map_async(square, range(100), chunksize).get() == expected
-        assert pool.starmap(add, zip(range(100), range(100)), chunksize) == [2 * x for x in range(100)]
+        assert pool.starmap(add, zip(range(100), range(100), strict=True), chunksize) == [2 * x for x in range(100)]
     for chunksize in (1, 7, 1000):
         assert list(pool.imap(square, range(100), chunksize)) == expected
         assert sorted(pool.imap_unordered(square, (x for x in range(100)), chunksize)) == expected
@@ -102,17 +103,23 @@ def test_results_say_how_they_are(pool):
     assert result.ready()
 
 
-def test_callbacks_are_called(pool):
+def test_callbacks_are_called_before_the_result_is_ready(pool):
     called = []
-    pool.apply_async(square, (2,), callback=called.append, error_callback=called.append)
-    wait_for(lambda: called)
-    assert called == [4]
-    pool.map_async(fail, [2], callback=called.append, error_callback=called.append)
-    wait_for(lambda: len(called) == 2)
+    result = pool.apply_async(square, (2,), callback=called.append, error_callback=called.append)
+    assert (result.get(), called) == (4, [4])
+    pool.map_async(fail, [2], callback=called.append, error_callback=called.append).wait()
     assert isinstance(called[1], KeyError)
-    pool.map_async(square, [], callback=called.append)
-    wait_for(lambda: len(called) == 3)
-    assert called[2] == []
+    assert pool.map_async(square, [], callback=called.append).get() == called[2] == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_callback_that_raises_harms_nobody(pool):
+    def complain(_):
+        raise OSError("a callback")
+
+    assert pool.apply_async(square, (2,), callback=complain).get() == 4
+    called = []
+    assert pool.apply_async(square, (3,), callback=called.append).get() == 9 == called[0]
 
 
 def test_tracebacks_arrive_whole(pool):
@@ -166,9 +173,9 @@ def make_explosive():
 
 
 def test_what_does_not_unpickle_is_an_error(pool):
-    with pytest.raises(TransportError, match="arguments of the call .* bang"):
+    with pytest.raises(TransportError, match=r"arguments of the call .* bang"):
         pool.apply(id, (Explosive(),))
-    with pytest.raises(TransportError, match="what the worker sent .* bang"):
+    with pytest.raises(TransportError, match=r"what the worker sent .* bang"):
         pool.apply(make_explosive)
 
 
@@ -507,9 +514,7 @@ def test_ctrl_c_ends_the_program_not_the_pool(ctx):
             file.write("if True:\n" + body)
         if ctx.get_start_method() != "fork":
             pytest.skip("the script has no guard")
-        ended = subprocess.run(
-            [sys.executable, main, path], capture_output=True, text=True, timeout=100, check=False
-        )
+        ended = subprocess.run([sys.executable, main, path], capture_output=True, text=True, timeout=100, check=False)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "interrupted\n", "")
 
 

@@ -5,8 +5,11 @@ executors of `concurrent.futures`.
 """
 
 import sys as _sys
+from multiprocessing import SUBDEBUG as SUBDEBUG
+from multiprocessing import SUBWARNING as SUBWARNING
 
 from . import context, process, util
+from ._procession import __version__ as __version__
 from .context import reduction
 
 #

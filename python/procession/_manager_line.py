@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from contextlib import closing
 from multiprocessing.managers import convert_to_error, dispatch
 
 from . import _procession, connection, process
@@ -104,7 +105,7 @@ class Reach:
             if kind == "#RETURN":
                 return result
             raise convert_to_error(kind, result)
-        with self._client(self._address, authkey=self._authkey) as conn:
+        with closing(self._client(self._address, authkey=self._authkey)) as conn:
             return dispatch(conn, None, method, args, kwds)
 
     def close_thread(self):

@@ -3,6 +3,8 @@
 import contextlib
 import threading
 import types
+from collections.abc import MutableMapping, MutableSequence, MutableSet
+from contextlib import closing
 from multiprocessing import managers as _stdlib
 from multiprocessing.managers import ProcessLocalSet, State, convert_to_error, dispatch
 
@@ -202,7 +204,7 @@ def AutoProxy(token, serializer, manager=None, authkey=None, exposed=None, incre
     """Return a proxy with the methods that the server exposes."""
     authkey = authkey_for(token.address, manager, authkey)
     if exposed is None:
-        with listener_client[serializer][1](token.address, authkey=authkey) as conn:
+        with closing(listener_client[serializer][1](token.address, authkey=authkey)) as conn:
             exposed = dispatch(conn, None, "get_methods", (token,))
     proxy_type = MakeProxyType(f"AutoProxy[{token.typeid}]", exposed)
     proxy = proxy_type(token, serializer, manager=manager, authkey=authkey, incref=incref, manager_owned=manager_owned)
@@ -271,7 +273,10 @@ BaseListProxy = MakeProxyType(
 )
 
 
-class ListProxy(BaseListProxy):
+MutableSequence.register(BaseListProxy)
+
+
+class ListProxy(BaseListProxy, _stdlib.ListProxy):
     """A proxy of a list."""
 
     def __iadd__(self, value):
@@ -312,9 +317,10 @@ BaseDictProxy = MakeProxyType(
     ),
 )
 BaseDictProxy._method_to_typeid_ = {"__iter__": "Iterator"}
+MutableMapping.register(BaseDictProxy)
 
 
-class DictProxy(BaseDictProxy):
+class DictProxy(BaseDictProxy, _stdlib.DictProxy):
     """A proxy of a dictionary."""
 
     def __ior__(self, value):
@@ -369,6 +375,7 @@ BaseSetProxy = MakeProxyType(
     ),
 )
 BaseSetProxy._method_to_typeid_ = {"__iter__": "Iterator"}
+MutableSet.register(BaseSetProxy)
 
 
 class SetProxy(BaseSetProxy):

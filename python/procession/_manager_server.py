@@ -246,20 +246,19 @@ class Server(_stdlib.Server):
 
     def _let_go(self):
         """Drop the references of processes that have ended, of messages that have arrived and of what itself is gone."""
+        while gone := self._take_gone():
+            # What was in it may be gone with it.
+            gone.clear()
+
+    def _take_gone(self):
         with self.mutex:
             ended = [peer for peer in self._held if not _procession.is_there(peer)]
             references = [item for peer in ended for item in self._held.pop(peer).items() if item[1] > 0]
             used = [ticket for ticket in self._tickets if not _is_held(ticket)]
             references += [(self._tickets.pop(ticket), 1) for ticket in used]
-        gone = []
-        while references or self._dropped:
-            with self.mutex:
-                while self._dropped:
-                    references.append((self._dropped.popleft(), 1))
-                while references:
-                    gone.append(self._subtract(*references.pop()))
-            # That may drop others.
-            gone.clear()
+            while self._dropped:
+                references.append((self._dropped.popleft(), 1))
+            return [self._subtract(*reference) for reference in references]
 
     def number_of_objects(self, c):
         """Return how many objects there are."""

@@ -3,7 +3,6 @@
 Ours are contexts of `multiprocessing`, too (subclasses of its `BaseContext`): code that takes a `mp_context=` or `multiprocessing_context=` accepts them.
 """
 
-import signal
 from multiprocessing import context as _stdlib
 from multiprocessing import process as _process
 from multiprocessing.context import (
@@ -22,6 +21,7 @@ __all__ = ()
 
 _ = (AuthenticationError, BufferTooShort, ProcessError, TimeoutError)
 _ = (assert_spawning, get_spawning_popen, set_spawning_popen)
+_ = (process, reduction)
 
 
 class BaseContext(_stdlib.BaseContext):
@@ -177,12 +177,26 @@ class BaseProcess(_process.BaseProcess):
     def interrupt(self):
         """Send the process SIGINT, which becomes `KeyboardInterrupt` there."""
         self._check_closed()
-        self._popen._send_signal(signal.SIGINT)
+        self._popen.interrupt()
 
     def _bootstrap(self, parent_sentinel=None):
         if self._start_method is not None:
             _force_start_method(self._start_method)
+        self.run = _quiet_when_interrupted(self.run)
         return super()._bootstrap(parent_sentinel)
+
+
+def _quiet_when_interrupted(run):
+    def run_quietly():
+        try:
+            run()
+        except KeyboardInterrupt:
+            from .popen_fork import say_interrupted
+
+            say_interrupted()
+            raise SystemExit(1) from None
+
+    return run_quietly
 
 
 class Process(BaseProcess):

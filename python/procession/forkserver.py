@@ -104,7 +104,7 @@ class ForkServer:
         try:
             socket.send_fds(self._socket, [_ORDER.pack(pid, mail)], fds)
         except ConnectionError:
-            popen_fork.kill(pid, sentinel)
+            popen_fork.kill(sentinel)
             popen_fork.close_fds([sentinel] if exit_code_fd is None else [sentinel, exit_code_fd])
             return None
         return spare
@@ -120,7 +120,7 @@ class ForkServer:
             sentinel, exit_code_fd = fds or (popen_fork.open_sentinel(pid), None)
             if not popen_fork.is_ready(sentinel, 0):
                 return pid, sentinel, exit_code_fd
-            popen_fork.reap(pid, sentinel)
+            popen_fork.reap(sentinel)
             popen_fork.close_fds(fds or [sentinel])
 
     def _ensure_running(self):
@@ -162,14 +162,14 @@ class ForkServer:
 
     def _bury(self):
         """End and reap the template, and its spare."""
-        popen_fork.kill(self._forkserver_pid, self._sentinel)
+        popen_fork.kill(self._sentinel)
         self._socket.setblocking(False)
         try:
             while news := self._socket.recv(_NEWS.size):
                 pid, _ = _NEWS.unpack(news)
                 if pid:
                     sentinel = popen_fork.open_sentinel(pid)
-                    popen_fork.kill(pid, sentinel)
+                    popen_fork.kill(sentinel)
                     os.close(sentinel)
         except (BlockingIOError, ConnectionError):
             pass
@@ -239,7 +239,7 @@ class _Template:
         self.by_main_thread = by_main_thread
         self.parent = popen_fork.open_sentinel(os.getppid())
         self.taken = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        # Of our own children: sentinel -> pid, descriptor to write the exit code to.
+        # Of our own children: sentinel -> descriptor to write the exit code to.
         self.relayed = {}
 
     def serve(self):
@@ -312,12 +312,12 @@ class _Template:
         finally:
             os.close(result)
         sentinel = popen_fork.open_sentinel(pid)
-        self.relayed[sentinel] = pid, to_write
+        self.relayed[sentinel] = to_write
         return sentinel, pid
 
     def tell_exit_code(self, sentinel):
-        pid, to_write = self.relayed.pop(sentinel)
-        code = popen_fork.reap(pid, sentinel)
+        to_write = self.relayed.pop(sentinel)
+        code = popen_fork.reap(sentinel)
         # Unless nobody wants to know.
         with contextlib.suppress(BrokenPipeError):
             os.write(to_write, _EXIT_CODE.pack(code))
@@ -332,8 +332,8 @@ class _Template:
         """In the spare: do what is ordered; the exit code."""
         self.tell(os.getpid(), 0, relay)
         popen_fork.close_fds(relay)
-        for sentinel, (_, to_write) in self.relayed.items():
-            popen_fork.close_fds([sentinel, to_write])
+        for fds in self.relayed.items():
+            popen_fork.close_fds(fds)
         order = self.wait_for_order()
         if order is None:
             return 0
@@ -373,9 +373,9 @@ def _receive(connection, size, max_fds):
 
 
 def read_exit_code(fd):
-    """Read the exit code of a relayed process that has ended; 255 if it is not known."""
+    """Wait for the exit code of a relayed process that has ended."""
     data = os.read(fd, _EXIT_CODE.size)
-    return _EXIT_CODE.unpack(data)[0] if data else 255
+    return _EXIT_CODE.unpack(data)[0] if data else popen_fork.UNKNOWN
 
 
 _forkserver = ForkServer()

@@ -13,6 +13,7 @@ What happens when somebody dies:
 import queue
 import signal
 import threading
+from contextlib import closing
 from multiprocessing import managers as _stdlib
 from multiprocessing.managers import (
     Array,
@@ -34,7 +35,11 @@ from ._manager_proxy import (
     ArrayProxy,
     AutoProxy,
     BarrierProxy,
+    BaseDictProxy,
+    BaseListProxy,
+    BasePoolProxy,
     BaseProxy,
+    BaseSetProxy,
     ConditionProxy,
     DictProxy,
     EventProxy,
@@ -54,6 +59,7 @@ from .context import ProcessError
 
 __all__ = ["BaseManager", "BaseProxy", "ServerDied", "SharedMemoryManager", "SyncManager", "Token"]
 
+_ = (BaseDictProxy, BaseListProxy, BasePoolProxy, BaseSetProxy)
 _ = (MakeProxyType, RebuildProxy, RemoteError, all_methods, convert_to_error, public_methods)
 
 
@@ -96,7 +102,7 @@ class BaseManager(_stdlib.BaseManager):
 
     def connect(self):
         """Connect to the running server at the address."""
-        with self._Client(self._address, authkey=self._authkey) as conn:
+        with closing(self._Client(self._address, authkey=self._authkey)) as conn:
             dispatch(conn, None, "dummy")
         self._state.value = State.STARTED
 
@@ -157,7 +163,7 @@ class BaseManager(_stdlib.BaseManager):
         if process.is_alive():
             util.info("sending shutdown message to manager")
             try:
-                with client(address, authkey=authkey) as conn:
+                with closing(client(address, authkey=authkey)) as conn:
                     dispatch(conn, None, "shutdown")
             except Exception as error:
                 util.debug("... shutdown message failed %s", error)
@@ -294,7 +300,7 @@ class SharedMemoryManager(BaseManager):
         return self._track(shared_memory.ShareableList, sequence)
 
     def _track(self, make, *args, **kwds):
-        with self._Client(self._address, authkey=self._authkey) as conn:
+        with closing(self._Client(self._address, authkey=self._authkey)) as conn:
             made = make(*args, **kwds)
             memory = getattr(made, "shm", made)
             try:

@@ -9,10 +9,10 @@ Calls have options of their own: `pool.with_options(timeout=5, retries=2).map(f,
 import builtins
 import collections
 import itertools
-import os
 import signal
 import sys
 import threading
+import time
 import traceback
 import types
 import warnings
@@ -228,8 +228,17 @@ def _initialize(initializer, initargs, log):
         raise
 
 
-def worker(boot, initializer=None, initargs=(), log=False):
-    """Be a worker: what its process runs."""
+def worker(boot, mask=(), initializer=None, initargs=(), log=False):
+    """Be a worker: what its process runs.
+
+    Args:
+        boot: What the pool has it know.
+        mask: The signals to be blocked: a worker may have been started by a thread that blocks all.
+        initializer: Called first.
+        initargs: Its arguments.
+        log: Whether an exception of the initializer is logged, as `concurrent.futures` does.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _pass_over_interrupt)
     # It is ended with its pool, and so are pools of its own: it may have children.
@@ -246,16 +255,19 @@ def worker(boot, initializer=None, initargs=(), log=False):
 class _Staff:
     """Starts the worker processes of a pool, and lists them. Knows nothing of the pool, which can go while workers live."""
 
+    #: What takes the place of "Process" in the names of workers.
+    _name = "PoolWorker"
+
     def __init__(self, make, ctx, arguments):
         self._make = make
         self._ctx = ctx
-        self._arguments = arguments
+        self._arguments = (signal.pthread_sigmask(signal.SIG_BLOCK, ()), *arguments)
         self.workers = []
 
     def hire(self, boot, name):
         """Start a worker; its pid."""
         w = self._make(self._ctx, target=worker, args=(boot, *self._arguments))
-        w.name = w.name.replace("Process", "PoolWorker")
+        w.name = w.name.replace("Process", self._name)
         w.daemon = True
         w.start()
         self.workers.append(w)
@@ -284,25 +296,37 @@ class _Staff:
 # Results.
 
 
-class ApplyResult(_procession.Task):
-    """The result of one call, that is there or will be."""
+class _Result:
+    """What the results of one call and of a map have in common.
+
+    Callbacks run on a thread of their own; the result counts as ready once they have returned.
+    """
+
+    _told = None
 
     def ready(self):
-        """Say whether the call is done."""
-        return self.is_done()
+        """Say whether it is done."""
+        return self.is_done() and (self._told is None or self._told.is_set())
 
     def successful(self):
-        """Say whether the call returned; it must be done."""
-        if not self.is_done():
+        """Say whether it was done without an exception; it must be done."""
+        if not self.ready():
             raise ValueError(f"{self!r} not ready")
         return self.failure() is None
 
     def wait(self, timeout=None):
-        """Wait until the call is done, at most so many seconds."""
-        self.wait_done(timeout)
+        """Wait until it is done, at most so many seconds."""
+        if self._told is None:
+            return self.wait_done(timeout)
+        begun = time.monotonic()
+        if not self.wait_done(timeout):
+            return False
+        if timeout is not None:
+            timeout = max(0.0, timeout - (time.monotonic() - begun))
+        return self._told.wait(timeout)
 
     def get(self, timeout=None):
-        """Return the result when it is there, or raise the call's exception.
+        """Return the result when it is there, or raise the exception.
 
         Args:
             timeout: Longest wait in seconds; `None` waits for ever.
@@ -310,45 +334,45 @@ class ApplyResult(_procession.Task):
         Raises:
             multiprocessing.TimeoutError: It is not there in time.
         """
-        if not self.wait_done(timeout):
+        if not self.wait(timeout):
             raise TimeoutError
         return self.fetch()
+
+    def _tell(self, callback, error_callback):
+        """Have the callbacks called when it is done."""
+        if callback is None and error_callback is None:
+            return
+        self._told = threading.Event()
+
+        def tell(self):
+            try:
+                error = self.failure()
+                if error is not None:
+                    if error_callback is not None:
+                        error_callback(error)
+                elif callback is not None:
+                    callback(self.fetch())
+            finally:
+                self._told.set()
+
+        self.when_done(tell)
+
+    __class_getitem__ = classmethod(types.GenericAlias)
+
+
+class ApplyResult(_Result, _procession.Task):
+    """The result of one call, that is there or will be."""
 
     def cancel(self):
         """Cancel the call, even if it runs: its worker is then killed and replaced. Return whether it was cancelled."""
         return self.revoke(True)
 
-    __class_getitem__ = classmethod(types.GenericAlias)
-
 
 AsyncResult = ApplyResult
 
 
-class MapResult(_procession.MapTask):
+class MapResult(_Result, _procession.MapTask):
     """The results of a map, that are there or will be."""
-
-    ready = ApplyResult.ready
-    successful = ApplyResult.successful
-    wait = ApplyResult.wait
-    get = ApplyResult.get
-
-    __class_getitem__ = classmethod(types.GenericAlias)
-
-
-def _tell(task, callback, error_callback):
-    """Have the callbacks called when the task is done."""
-    if callback is None and error_callback is None:
-        return
-
-    def tell(task):
-        error = task.failure()
-        if error is not None:
-            if error_callback is not None:
-                error_callback(error)
-        elif callback is not None:
-            callback(task.fetch())
-
-    task.when_done(tell)
 
 
 class IMapIterator(_procession.Stream):
@@ -421,7 +445,7 @@ class _Calls:
             task = ApplyResult(self._crew, "apply", func, (tuple(args), dict(kwds)), self._options)
         else:
             task = ApplyResult(self._crew, "star", func, tuple(args), self._options)
-        _tell(task, callback, error_callback)
+        task._tell(callback, error_callback)
         return task
 
     def map(self, func, iterable, chunksize=None):
@@ -447,7 +471,7 @@ class _Calls:
     def _map_async(self, func, iterable, chunksize, kind, callback=None, error_callback=None):
         iterable, kind = self._cut(iterable, chunksize, kind)
         task = MapResult(self._crew, kind, func, iterable, self._options)
-        _tell(task, callback, error_callback)
+        task._tell(callback, error_callback)
         return task
 
     def _cut(self, iterable, chunksize, kind):
@@ -574,9 +598,7 @@ class Pool(_Calls):
 
     def _has_unread(self):
         """Say whether there are maps whose items were not all read. Those go on after `close`, and `join` reads them."""
-        return any(stream.is_open() for stream in self._streams) or any(
-            feeder.is_alive() for feeder in self._feeders
-        )
+        return any(stream.is_open() for stream in self._streams) or any(feeder.is_alive() for feeder in self._feeders)
 
     def close(self):
         """Take no more calls; what was submitted will be done."""

@@ -9,12 +9,12 @@ import sys
 import threading
 from multiprocessing import popen_fork as _stdlib
 
-from . import _procession, util
+from . import _procession, process, util
 
 __all__ = ["Popen"]
 
 # Exit code of a process of which nobody knows how it ended.
-_UNKNOWN = 255
+UNKNOWN = 255
 
 
 class Popen(_stdlib.Popen):
@@ -27,9 +27,15 @@ class Popen(_stdlib.Popen):
 
     def _launch(self, process_obj):
         parent, by_main_thread = os.getpid(), is_main_thread()
-        self.pid = os.fork()
-        if self.pid == 0:
-            run_child(lambda: run(process_obj, open_sentinel(parent), by_main_thread))
+        try:
+            self.pid = os.fork()
+            if self.pid == 0:
+                run_child(lambda: run(process_obj, open_sentinel(parent), by_main_thread))
+        except BaseException:
+            # A signal's handler may raise before `run_child` could take over: what follows is the parent's.
+            if os.getpid() != parent:
+                os._exit(1)
+            raise
         self._watch(open_sentinel(self.pid))
 
     def _watch(self, sentinel, *others):
@@ -44,7 +50,7 @@ class Popen(_stdlib.Popen):
     def wait(self, timeout=None):
         """Wait for the exit code; `None` if the process still runs after `timeout` seconds."""
         if self.returncode is None and is_ready(self.sentinel, timeout):
-            self.returncode = self._exit_code()
+            self._find_out()
         return self.returncode
 
     def _send_signal(self, sig):
@@ -57,8 +63,19 @@ class Popen(_stdlib.Popen):
                 if self.wait(0.1) is None:
                     raise
 
-    def _exit_code(self):
-        return reap(self.pid, self.sentinel)
+    def interrupt(self):
+        """Send the process SIGINT, which becomes `KeyboardInterrupt` there."""
+        self._send_signal(signal.SIGINT)
+
+    def _find_out(self):
+        """Set the exit code of the process, which has ended."""
+        # Other threads may do the same now: whoever reaps has set it before.
+        code = look(self.sentinel)
+        if code is not None:
+            self.returncode = code
+            reap(self.sentinel)
+        elif self.returncode is None:
+            self.returncode = UNKNOWN
 
 
 def is_main_thread():
@@ -73,21 +90,30 @@ def is_ready(sentinel, timeout):
     return bool(poll.poll(None if timeout is None else max(timeout, 0) * 1000))
 
 
-def reap(pid, sentinel):
-    """Wait for a child and return its exit code; `_UNKNOWN` if somebody else has reaped it."""
-    is_ready(sentinel, None)
+def look(sentinel):
+    """Return the exit code of a child that has ended, which remains to be reaped; `None` if it was reaped by somebody else, or is no child of ours."""
     try:
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    except ChildProcessError:
-        return _UNKNOWN
+        end = os.waitid(os.P_PIDFD, sentinel, os.WEXITED | os.WNOWAIT)
+    except OSError:
+        return None
+    return end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
 
 
-def kill(pid, sentinel):
+def reap(sentinel):
+    """Wait for the end of a child and forget it; its exit code, `UNKNOWN` if somebody else has reaped it."""
+    is_ready(sentinel, None)
+    code = look(sentinel)
+    with contextlib.suppress(OSError):
+        os.waitid(os.P_PIDFD, sentinel, os.WEXITED)
+    return UNKNOWN if code is None else code
+
+
+def kill(sentinel):
     """Kill and reap a child."""
     # Unless it was gone already.
     with contextlib.suppress(OSError):
         signal.pidfd_send_signal(sentinel, signal.SIGKILL)
-    reap(pid, sentinel)
+    reap(sentinel)
 
 
 def open_sentinel(pid):
@@ -113,10 +139,29 @@ def run_child(body):
         atexit._clear()
         atexit.register(util._exit_function)
         code = body()
+    except SystemExit as end:
+        code = exit_code(end)
+    except KeyboardInterrupt:
+        say_interrupted()
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
         end_child(code)
+
+
+def exit_code(end):
+    """Return what `SystemExit` means, which says it if it is a message."""
+    if end.code is None or isinstance(end.code, int):
+        return end.code or 0
+    print(end.code, file=sys.stderr)
+    return 1
+
+
+def say_interrupted():
+    """Say in one line that Ctrl-C ended this process: it reaches a whole group at once, and one traceback, the parent's, is enough."""
+    current = process.current_process()
+    if not current.daemon and sys.stderr is not None:
+        print(f"Process {current.name}: KeyboardInterrupt", file=sys.stderr, flush=True)
 
 
 def end_child(code):

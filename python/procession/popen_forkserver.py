@@ -1,5 +1,7 @@
 """Starting processes by asking the forkserver."""
 
+import threading
+
 from . import forkserver, popen_spawn_posix
 
 __all__ = ["Popen"]
@@ -29,9 +31,16 @@ class Popen(popen_spawn_posix.Popen):
     def _launch(self, process_obj):
         self._write_mail(process_obj)
         self.pid, sentinel, self._exit_code_fd = forkserver.connect_to_new_process(self._fds, self._mail.name)
-        self._watch(sentinel, *([] if self._exit_code_fd is None else [self._exit_code_fd]))
-
-    def _exit_code(self):
         if self._exit_code_fd is None:
-            return super()._exit_code()
-        return forkserver.read_exit_code(self._exit_code_fd)
+            self._watch(sentinel)
+        else:
+            self._reading = threading.Lock()
+            self._watch(sentinel, self._exit_code_fd)
+
+    def _find_out(self):
+        if self._exit_code_fd is None:
+            super()._find_out()
+            return
+        with self._reading:
+            if self.returncode is None:
+                self.returncode = forkserver.read_exit_code(self._exit_code_fd)

@@ -7,6 +7,7 @@ defined) is sent by value, with cloudpickle.
 import copyreg
 import pickle
 import sys
+import types
 from multiprocessing import reduction as _stdlib
 from multiprocessing.reduction import (
     ACKNOWLEDGE,
@@ -18,6 +19,8 @@ from multiprocessing.reduction import (
     recvfds,
     sendfds,
 )
+
+from . import process
 
 __all__ = [
     "ACKNOWLEDGE",
@@ -32,6 +35,7 @@ __all__ = [
     "send_handle",
     "sendfds",
 ]
+
 
 def dumps(obj):
     """Pickle an object to bytes, as `ForkingPickler` does."""
@@ -98,19 +102,102 @@ def dump_by_value(obj, sink, error):
     Args:
         obj: The object.
         sink: Where to write: file and buffer callback of a pickler.
-        error: What plain pickle raised; raised again if this fails, too. `None`: plain pickle works, but what it wrote may mean nothing elsewhere.
+        error: What plain pickle raised; raised again if this fails, too, with a note that says where in the object the fault lies. `None`: plain pickle works, but what it
+            wrote may mean nothing elsewhere.
     """
-    try:
-        from cloudpickle import Pickler
-    except ImportError:
-        if error is not None:
-            raise error from None
-        Pickler = pickle.Pickler
-    pickler = Pickler(sink, 5, buffer_callback=sink)
-    pickler.dispatch_table = {**getattr(pickler, "dispatch_table", {}), **dispatch_table()}
+    pickler = _pickler_by_value(sink, sink, needed=error is None)
+    if pickler is None:
+        raise _with_place(error, obj) from None
     try:
         pickler.dump(obj)
     except Exception:
         if error is None:
             raise
-        raise error from None
+        raise _with_place(error, obj) from None
+
+
+def _pickler_by_value(file, buffer_callback, needed=True):
+    """Return a pickler by value; where there is none, a plain one, or `None` if it is not needed."""
+    try:
+        from cloudpickle import Pickler
+    except ImportError:
+        if not needed:
+            return None
+        Pickler = pickle.Pickler
+    pickler = Pickler(file, 5, buffer_callback=buffer_callback)
+    pickler.dispatch_table = {**getattr(pickler, "dispatch_table", {}), **dispatch_table()}
+    return pickler
+
+
+# So many parts of an object are tried in search of what cannot be pickled.
+_MAX_TRIES = 2000
+
+
+class _Nowhere:
+    """Where a pickler writes what nobody wants."""
+
+    def write(self, data):
+        return len(data)
+
+    def __call__(self, buffer):
+        return False
+
+
+def _with_place(error, obj):
+    """Add a note to an error: which part of the object cannot be pickled."""
+    place = _search(obj, "", [_MAX_TRIES])
+    if place:
+        root = "" if isinstance(obj, process.BaseProcess) else f"the {type(obj).__name__}"
+        error.add_note(f"What cannot be pickled is {(root + place).lstrip('.')}")
+    return error
+
+
+def _search(obj, path, tries):
+    """Return the path to the part that cannot be pickled: the part of a part of the object."""
+    try:
+        parts = list(_parts(obj))
+    except Exception:
+        return path
+    for step, part in parts:
+        tries[0] -= 1
+        if tries[0] < 0:
+            break
+        if not _can_be_pickled(part):
+            return _search(part, path + step, tries)
+    return path
+
+
+def _can_be_pickled(obj):
+    nowhere = _Nowhere()
+    try:
+        _pickler_by_value(nowhere, nowhere).dump(obj)
+    except Exception:
+        return False
+    return True
+
+
+def _parts(obj):
+    """Yield the parts of an object that are pickled with it, as pairs of a step (`[0]`, `.name`) and the part."""
+    if isinstance(obj, dict):
+        yield from ((f"[{key!r}]", value) for key, value in obj.items())
+        yield from ((f" key {key!r}", key) for key in obj)
+    elif isinstance(obj, (list, tuple)):
+        yield from ((f"[{index}]", value) for index, value in enumerate(obj))
+    elif isinstance(obj, (set, frozenset)):
+        yield from ((f" member {value!r}", value) for value in obj)
+    elif not isinstance(obj, (type, types.FunctionType)):
+        yield from _parts_of_instance(obj)
+
+
+def _parts_of_instance(obj):
+    reduced = obj.__reduce_ex__(5)
+    if isinstance(reduced, str):
+        return
+    state = reduced[2] if len(reduced) > 2 else None
+    if isinstance(state, tuple) and len(state) == 2 and isinstance(state[1], dict):
+        state = {**(state[0] or {}), **state[1]}
+    if isinstance(state, dict):
+        # What a process calls `_args` is what its user called `args`.
+        strip = isinstance(obj, process.BaseProcess)
+        yield from ((f".{name.lstrip('_') if strip else name}", value) for name, value in state.items())
+    yield from ((f" argument {index}", value) for index, value in enumerate(reduced[1]))

@@ -77,15 +77,24 @@ def spawn_main(invitation, mail, socket=None, unblock=True):
         unblock: Whether Ctrl-C, blocked while the interpreter started, is for us from now on.
     """
     assert is_forking(sys.argv), "Not forking"
+    try:
+        code = _become(invitation, mail, socket, unblock)
+    except KeyboardInterrupt:
+        popen_fork.say_interrupted()
+        code = 1
+    sys.exit(code)
+
+
+def _become(invitation, mail, socket, unblock):
     _procession.join_family(invitation)
     queue = _procession.Queue.by_name(mail)
     if socket is not None:
         from . import forkserver
 
-        sys.exit(forkserver.main(queue, socket, unblock))
+        return forkserver.main(queue, socket, unblock)
     if unblock:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
-    sys.exit(_main(queue))
+    return _main(queue)
 
 
 def _main(mail, parent=None, by_main_thread=None):

@@ -199,7 +199,7 @@ impl PyConnection {
     }
 
     /// Say whether there is something to receive, waiting at most `timeout` seconds; `None`: for ever.
-    #[pyo3(signature = (timeout = Some(0.0)))]
+    #[pyo3(signature = (timeout = Some(0.0)), text_signature = "($self, timeout=0.0)")]
     fn poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         self.ask(|_| ())?;
         self.check_readable()?;
@@ -258,8 +258,14 @@ impl PyConnection {
         slf
     }
 
-    #[pyo3(signature = (*_exception))]
-    fn __exit__(&self, _exception: &Bound<'_, PyTuple>) {
+    #[pyo3(signature = (exc_type = None, exc_value = None, exc_tb = None))]
+    fn __exit__(
+        &self,
+        exc_type: Option<&Bound<'_, PyAny>>,
+        exc_value: Option<&Bound<'_, PyAny>>,
+        exc_tb: Option<&Bound<'_, PyAny>>,
+    ) {
+        let _ = (exc_type, exc_value, exc_tb);
         self.close();
     }
 

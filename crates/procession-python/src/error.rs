@@ -12,6 +12,7 @@ use std::io;
 import_exception!(queue, Empty);
 import_exception!(queue, Full);
 import_exception!(pickle, UnpicklingError);
+
 import_exception!(threading, BrokenBarrierError);
 
 /// Exceptions of the package that have the name of an engine error.

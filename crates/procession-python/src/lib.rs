@@ -31,6 +31,7 @@ use pyo3::prelude::*;
 
 #[pymodule(gil_used = false)]
 fn _procession(module: &Bound<'_, PyModule>) -> PyResult<()> {
+    module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     message::register(module)?;
     pickle::register(module)?;
     buffer::register(module)?;

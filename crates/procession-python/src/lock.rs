@@ -143,7 +143,7 @@ impl PyLock {
 
     /// Take the lock; say whether that succeeded.
     #[inline]
-    #[pyo3(signature = (block = Truth(true), timeout = None))]
+    #[pyo3(signature = (block = Truth(true), timeout = None), text_signature = "($self, block=True, timeout=None)")]
     fn acquire(&self, py: Python<'_>, block: Truth, timeout: Option<f64>) -> PyResult<bool> {
         match self.lock.try_acquire() {
             Ok(guard) => {

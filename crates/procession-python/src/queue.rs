@@ -165,7 +165,7 @@ impl PyQueue {
     }
 
     /// Put an item into the queue; it can be taken when this returns.
-    #[pyo3(signature = (obj, block = Truth(true), timeout = None))]
+    #[pyo3(signature = (obj, block = Truth(true), timeout = None), text_signature = "($self, obj, block=True, timeout=None)")]
     fn put(
         slf: &Bound<'_, Self>,
         obj: &Bound<'_, PyAny>,
@@ -186,7 +186,7 @@ impl PyQueue {
     }
 
     /// Remove and return the oldest item.
-    #[pyo3(signature = (block = Truth(true), timeout = None))]
+    #[pyo3(signature = (block = Truth(true), timeout = None), text_signature = "($self, block=True, timeout=None)")]
     fn get<'py>(
         slf: &Bound<'py, Self>,
         block: Truth,
@@ -246,7 +246,7 @@ impl PyQueue {
     }
 
     /// Say whether there is an item, waiting at most `timeout` seconds; `None`: for ever.
-    #[pyo3(signature = (timeout = Some(0.0)))]
+    #[pyo3(signature = (timeout = Some(0.0)), text_signature = "($self, timeout=0.0)")]
     fn _poll(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let queue = self.queue()?;
         if !queue.is_empty() {

@@ -85,7 +85,7 @@ impl PySemaphore {
 
     /// Take a permit; say whether that succeeded.
     #[inline]
-    #[pyo3(signature = (block = Truth(true), timeout = None))]
+    #[pyo3(signature = (block = Truth(true), timeout = None), text_signature = "($self, block=True, timeout=None)")]
     fn acquire(&self, py: Python<'_>, block: Truth, timeout: Option<f64>) -> PyResult<bool> {
         match self.semaphore()?.try_acquire() {
             Ok(permit) => {

@@ -158,6 +158,18 @@ impl PyCrew {
         Ok(())
     }
 
+    /// Cancel what no worker has begun.
+    fn cancel_pending(&self, py: Python<'_>) -> PyResult<()> {
+        let executor = self.executor()?;
+        py.detach(|| executor.cancel_pending());
+        Ok(())
+    }
+
+    /// Whether it was closed, all is done, and all workers have ended.
+    fn is_finished(&self) -> bool {
+        self.executor.as_ref().is_none_or(Executor::is_finished)
+    }
+
     /// Close, and let what was submitted be done even when this object is gone.
     fn let_run(&self, py: Python<'_>) -> PyResult<()> {
         let executor = self.executor()?;

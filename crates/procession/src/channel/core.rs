@@ -238,7 +238,7 @@ impl Channel {
     #[inline]
     fn tell_listeners(&self) {
         if self.listeners.any() {
-            self.listeners.notify();
+            self.listeners.notify(|| self.is_ready());
         }
     }
 

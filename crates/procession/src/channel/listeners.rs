@@ -7,14 +7,19 @@
 //! cell = { sequence:32 | state:2 | owner:30,  name: 16 bytes }          owner = 0: free
 //!
 //!   IDLE --listener--> ARMED --ringer--> PENDING --ringer, after sendto--> NOTIFIED --listener, after draining--> ARMED (sequence + 1)
+//!                           <--ringer, nothing is there any more--
 //! ```
 //!
-//! - *Listener*: drain the bell; ARMED; raise the cell's bit in `armed`; look at the channel again.
-//! - *Ringer*: change the channel; fence; if `armed` is not zero: for each cell ARMED or PENDING: PENDING, ring, NOTIFIED.
+//! - *Listener*: wait while PENDING, a moment at the most; drain the bell; ARMED; raise the cell's bit in `armed`; look at the channel again.
+//! - *Ringer*: change the channel; fence; if `armed` is not zero: for each cell ARMED or PENDING: PENDING; if there still is something: ring, NOTIFIED.
 //!
 //! **No lost ring.** As for a bell (`bell.rs`), one of both sees the other. A ringer that dies before its `sendto` leaves PENDING, and the next one rings
 //! again; one that dies after it has rung. Only the listener goes back to ARMED, and the sequence keeps a slow ringer of an earlier arming from saying
 //! NOTIFIED in a later one. A ringer that dies between its change and its look at `armed` is made good for by the reaper.
+//!
+//! **No ring for nothing.** Somebody who was awake may take what a ringer is about to ring for. If it was taken before the ringer said PENDING, the ringer sees that nothing is there.
+//! If after, the listener, who arms because it found the channel empty, sees PENDING and waits for the ring, to drain it. So a bell that rang means that there is something, or that
+//! another process has taken it, or that the ringer is dead or was slower than [`PATIENCE`].
 //!
 //! **Clearing `armed`.** A ringer that has told everybody clears the bits, so that a busy channel goes back to one load, and looks at the cells once
 //! more: whoever armed meanwhile gets the bit back *and is rung*, because somebody else may have found `armed` empty in between.
@@ -25,6 +30,7 @@ use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::family::Owner;
 use crate::heap::{Block, BlockRef, Container, HeapError, me, the_heap};
 use crate::sys::doorbell::{Name, Rung, ring};
+use std::time::{Duration, Instant};
 
 /// Words of a cell: state, name, spare.
 const CELL: usize = 4;
@@ -33,6 +39,8 @@ const CELLS: usize = 32;
 const BLOCK_BYTES: usize = CELLS * CELL * 8;
 /// A chain that is longer is a corrupt circle.
 const MAX_BLOCKS: usize = 4096;
+/// How long a listener waits for a ring that is on its way.
+const PATIENCE: Duration = Duration::from_millis(20);
 /// After so many rounds a ringer leaves the bits to the next one.
 const MAX_ROUNDS: usize = 4;
 
@@ -117,6 +125,18 @@ impl Listeners {
         }
     }
 
+    /// Waits for a ring that is on its way, so that it can be drained. Not for ever: the ringer may be dead, or stopped.
+    pub(crate) fn settle(&self, seat: &Seat) {
+        let is_pending = || state(seat.cell[0].load(Ordering::SeqCst)) == PENDING;
+        if !is_pending() {
+            return;
+        }
+        let until = Instant::now() + PATIENCE;
+        while is_pending() && Instant::now() < until {
+            std::thread::yield_now();
+        }
+    }
+
     /// Wants to be rung from now on. Drain the bell before, look at the channel after.
     pub(crate) fn arm(&self, seat: &Seat) {
         change(seat, |word| {
@@ -127,7 +147,7 @@ impl Listeners {
 
     /// Rings the listener itself, if it is armed.
     pub(crate) fn ring_self(&self, seat: &Seat) {
-        ring_cell(seat.cell);
+        ring_cell(seat.cell, || true);
     }
 
     /// Gives the cell back.
@@ -135,15 +155,15 @@ impl Listeners {
         change(seat, |word| pack(0, IDLE, sequence(word).wrapping_add(1)));
     }
 
-    /// Rings everybody who is armed.
+    /// Rings everybody who is armed, as long as there is something.
     #[cold]
-    pub(crate) fn notify(&self) {
+    pub(crate) fn notify(&self, ready: impl Fn() -> bool) {
         for _ in 0..MAX_ROUNDS {
             let armed = self.armed.load(Ordering::SeqCst);
             let mut told = armed;
             for (cell, bit) in self.cells().filter(|(_, bit)| armed & bit != 0) {
-                if !ring_cell(cell) {
-                    // Not rung: the listener looks by itself before long, or the next ringer has more luck.
+                if !ring_cell(cell, &ready) {
+                    // Not rung: there is nothing; or the listener looks by itself before long, or the next ringer has more luck.
                     told &= !bit;
                 }
             }
@@ -174,7 +194,7 @@ impl Listeners {
         }
         self.armed.fetch_or(self.bits_to_ring(), Ordering::SeqCst);
         if self.any() && ready() {
-            self.notify();
+            self.notify(ready);
         }
     }
 
@@ -265,8 +285,8 @@ fn change(seat: &Seat, to: impl Fn(u64) -> u64) {
     });
 }
 
-/// Rings one listener if it is armed. `false`: it should have been, and could not.
-fn ring_cell(cell: &[AtomicU64]) -> bool {
+/// Rings one listener if it is armed. `false`: it should have been, and could not, or there is nothing to ring for.
+fn ring_cell(cell: &[AtomicU64], ready: impl Fn() -> bool) -> bool {
     let mut word = cell[0].load(Ordering::SeqCst);
     loop {
         match state(word) {
@@ -282,6 +302,17 @@ fn ring_cell(cell: &[AtomicU64]) -> bool {
             }
             PENDING => {}
             _ => return true,
+        }
+        if !ready() {
+            let armed = with_state(word, ARMED);
+            match cell[0].compare_exchange(word, armed, Ordering::SeqCst, Ordering::SeqCst) {
+                Ok(_) => return false,
+                // Rung by another one, or armed again.
+                Err(now) => {
+                    word = now;
+                    continue;
+                }
+            }
         }
         let mut name = Name::default();
         for (half, at) in name.chunks_exact_mut(8).zip(&cell[1..]) {
@@ -305,7 +336,6 @@ mod tests {
     use crate::sys::doorbell::{Doorbell, readable};
     use crate::{Plain, Queue};
     use std::os::fd::AsFd;
-    use std::time::Instant;
 
     struct Bench {
         queue: Queue<u64, Plain>,
@@ -358,6 +388,31 @@ mod tests {
         bench.queue.put(2).expect("put");
         assert!(!bench.rung(), "not armed");
         bench.listeners().release(&bench.seat);
+    }
+
+    #[test]
+    fn nobody_is_rung_for_what_was_taken_meanwhile() {
+        let bench = Bench::new();
+        bench.listeners().arm(&bench.seat);
+        bench.listeners().notify(|| false);
+        assert!(!bench.rung() && bench.state() == ARMED && bench.listeners().any());
+        bench.queue.put(1).expect("put");
+        assert!(bench.rung() && bench.state() == NOTIFIED);
+    }
+
+    #[test]
+    fn a_listener_waits_for_a_ring_that_is_on_its_way_but_not_for_ever() {
+        let bench = Bench::new();
+        bench.listeners().arm(&bench.seat);
+        bench.set_state(PENDING);
+        std::thread::scope(|scope| {
+            scope.spawn(|| bench.set_state(NOTIFIED));
+            bench.listeners().settle(&bench.seat);
+        });
+        bench.set_state(PENDING);
+        bench.listeners().settle(&bench.seat);
+        bench.listeners().arm(&bench.seat);
+        assert_eq!(bench.state(), ARMED, "its ringer died");
     }
 
     #[test]

@@ -203,6 +203,7 @@ impl Readiness {
         let Some(seat) = seat.as_ref() else {
             return Err(HeapError::Corrupt("a listener has no cell"));
         };
+        channel.listeners().settle(seat);
         if self.alarm.drain() {
             patrol();
         }

@@ -129,7 +129,8 @@ impl Crew {
         }
     }
 
-    pub(super) fn abandon(&self, sink: &Arc<dyn Sink>) {
+    /// Forgets tasks that no worker has begun: of this sink, or all.
+    pub(super) fn abandon(&self, sink: Option<&Arc<dyn Sink>>) {
         match self {
             Self::Processes(hub) if hub.is_ours() => hub.abandon(sink),
             Self::Processes(_) => {}
@@ -141,6 +142,14 @@ impl Crew {
         match self {
             Self::Processes(hub) => hub.is_ours(),
             Self::Threads(threads) => threads.is_ours(),
+        }
+    }
+
+    /// Whether it was closed, and all is done.
+    pub(super) fn is_finished(&self) -> bool {
+        match self {
+            Self::Processes(hub) => hub.is_ours() && hub.has_finished(),
+            Self::Threads(threads) => threads.has_finished(),
         }
     }
 

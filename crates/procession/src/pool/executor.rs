@@ -167,6 +167,30 @@ impl Executor {
         self.crew.join(deadline_after(timeout))
     }
 
+    /// Cancels all tasks that no worker has begun.
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{Executor, TaskError};
+    ///
+    /// let executor = Executor::threads(1)?;
+    /// let futures = (0..3).map(|_| executor.submit(|()| std::thread::sleep(std::time::Duration::from_millis(20)), ()));
+    /// let futures: Vec<_> = futures.collect::<Result<_, _>>()?;
+    /// executor.cancel_pending();
+    /// assert_eq!(futures[2].result(), Err(TaskError::Cancelled));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[doc(alias = "cancel_futures")]
+    pub fn cancel_pending(&self) {
+        self.crew.abandon(None);
+    }
+
+    /// Whether it was closed, all is done and all workers have ended.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.crew.is_finished()
+    }
+
     /// Whether the calling process made it.
     #[must_use]
     pub fn is_ours(&self) -> bool {
@@ -199,7 +223,6 @@ impl Executor {
     }
 
     /// Takes no more tasks, ends those that run by killing their workers, and fails all that are not done with [`TaskError::Terminated`](crate::TaskError::Terminated).
-    #[doc(alias = "cancel_futures")]
     #[doc(alias = "kill_workers")]
     pub fn terminate(&self) {
         self.crew.terminate();

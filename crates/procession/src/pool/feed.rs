@@ -386,7 +386,7 @@ impl<A: Portable, R: Portable, F> Drop for Feed<A, R, F> {
     fn drop(&mut self) {
         if self.submitted > self.received {
             self.crew
-                .abandon(&(Arc::clone(&self.arrivals) as Arc<dyn Sink>));
+                .abandon(Some(&(Arc::clone(&self.arrivals) as Arc<dyn Sink>)));
         }
     }
 }

@@ -348,7 +348,7 @@ impl Hub {
     /// Whether it was closed, and all is done.
     pub(super) fn has_finished(&self) -> bool {
         let state = self.state();
-        matches!(state.phase, Phase::Closing)
+        !matches!(state.phase, Phase::Open)
             && state.table.tasks.len() == 0
             && state.is_deserted()
             && self.outstanding() == 0

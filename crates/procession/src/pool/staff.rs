@@ -440,11 +440,11 @@ impl Hub {
         cancelled
     }
 
-    /// Nobody wants the outcomes of this sink's tasks any more: those that no worker has begun are forgotten.
-    pub(super) fn abandon(&self, sink: &Arc<dyn Sink>) {
+    /// Nobody wants the outcomes of this sink's tasks any more (`None`: of any): those that no worker has begun are forgotten.
+    pub(super) fn abandon(&self, sink: Option<&Arc<dyn Sink>>) {
         let mut guard = self.state();
         let state = &mut *guard;
-        let is_its = |task: &Task| Arc::ptr_eq(&task.sink, sink);
+        let is_its = |task: &Task| sink.is_none_or(|sink| Arc::ptr_eq(&task.sink, sink));
         for worker in &mut state.workers {
             if worker.assigned > 1 {
                 take_back(&mut state.table, worker, PATIENCE);

@@ -299,14 +299,17 @@ impl Threads {
         self.is_ours() && self.state().running.contains_key(&id)
     }
 
-    pub(super) fn abandon(&self, sink: &Arc<dyn Sink>) {
+    pub(super) fn abandon(&self, sink: Option<&Arc<dyn Sink>>) {
         if !self.is_ours() {
             return;
         }
         let mut state = self.state();
         let all = state.tasks.ids();
         let idle: Vec<_> = all
-            .filter(|(id, task)| Arc::ptr_eq(&task.sink, sink) && !state.running.contains_key(id))
+            .filter(|(id, task)| {
+                sink.is_none_or(|sink| Arc::ptr_eq(&task.sink, sink))
+                    && !state.running.contains_key(id)
+            })
             .map(|(id, task)| (id, task.priority()))
             .collect();
         let mut left = Vec::with_capacity(idle.len());
@@ -324,6 +327,12 @@ impl Threads {
         }
         drop(self.state());
         self.done.notify_all();
+    }
+
+    /// Whether it was closed, and all is done.
+    pub(super) fn has_finished(&self) -> bool {
+        let state = self.state();
+        state.closed && state.tasks.len() == 0 && state.alive == 0
     }
 
     pub(super) fn close(&self) {

@@ -26,6 +26,7 @@ mod shareable_list;
 mod shared_dict;
 mod shared_list;
 mod shared_memory;
+mod steps;
 mod value;
 mod wait;
 

@@ -1,0 +1,9 @@
+"""`multiprocessing.dummy`: the same names, with threads in place of processes.
+
+This *is* the standard library's module: threads share everything, so there is nothing here to be made faster or safer by shared memory, and its processes *are* `threading.Thread`.
+"""
+
+import sys
+from multiprocessing import dummy
+
+sys.modules[__name__] = dummy

@@ -1,0 +1,99 @@
+"""What all tests share: the start methods, and a look for what a test left behind."""
+
+import collections
+import contextlib
+import gc
+import os
+import pathlib
+import threading
+import time
+from multiprocessing import resource_tracker
+
+import pytest
+
+import procession
+
+METHODS = ("fork", "spawn", "forkserver")
+PATIENCE = 20
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "leaves: may leave processes, descriptors or threads behind")
+
+
+@pytest.fixture(params=METHODS)
+def method(request):
+    """The name of each start method in turn."""
+    return request.param
+
+
+@pytest.fixture
+def ctx(method):
+    """The context of each start method in turn."""
+    return procession.get_context(method)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm():
+    """Start what a program keeps for good: the family's memory, the forkserver."""
+    for method in METHODS:
+        process = procession.get_context(method).Process(target=int)
+        process.start()
+        process.join()
+
+
+@pytest.fixture(autouse=True)
+def leaks(request, warm):
+    """Fail a test that leaves more processes, descriptors or threads than it found."""
+    before = [look() for look in (processes, descriptors, threads)]
+    yield
+    if request.node.get_closest_marker("leaves"):
+        return
+    deadline = time.monotonic() + PATIENCE
+    while left := list_left(before):
+        assert time.monotonic() < deadline, f"left behind: {left}"
+        time.sleep(0.02)
+
+
+def list_left(before):
+    """Return what there is now and was not before."""
+    gc.collect()
+    now = [look() for look in (processes, descriptors, threads)]
+    return [sorted((new - old).elements()) for new, old in zip(now, before, strict=True) if new - old]
+
+
+def processes():
+    """Return our children, but for those that live as long as we do: the forkserver with the spare that it keeps, the resource tracker."""
+    found, of_forkserver = collections.Counter(), 0
+    for command in children():
+        if "resource_tracker" in command:
+            continue
+        of_forkserver += "socket=" in command
+        if "socket=" not in command or of_forkserver > 2:
+            found[command] += 1
+    return found
+
+
+def children():
+    """Return pids and commands of our children."""
+    for thread in pathlib.Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            for pid in (thread / "children").read_text().split():
+                command = pathlib.Path(f"/proc/{pid}/cmdline").read_text()
+                yield f"{pid} {command}".replace("\0", " ")
+
+
+def descriptors():
+    """Return what our descriptors are, without the numbers of pipes and sockets."""
+    found = collections.Counter()
+    for fd in os.listdir("/proc/self/fd"):
+        if int(fd) == resource_tracker._resource_tracker._fd:
+            continue
+        with contextlib.suppress(OSError):
+            found[os.readlink(f"/proc/self/fd/{fd}").split(":[")[0]] += 1
+    return found
+
+
+def threads():
+    """Return the threads of this interpreter."""
+    return collections.Counter(repr(thread) for thread in threading.enumerate())
