@@ -21,18 +21,6 @@ from procession.connection import wait
 PATIENCE = 60
 
 
-@pytest.fixture(params=["fork", "spawn", "forkserver"])
-def ctx(request):
-    context = mp.get_context(request.param)
-    try:
-        process = context.Process(target=int)
-        process.start()
-    except ImportError:
-        pytest.skip("no such start method yet")
-    process.join()
-    return context
-
-
 def _put_all(target, items):
     for item in items:
         target.put(item)
