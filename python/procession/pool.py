@@ -20,6 +20,7 @@ import weakref
 from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from multiprocessing import TimeoutError, process
+from multiprocessing import pool as _stdlib
 from multiprocessing.pool import (
     CLOSE,
     INIT,
@@ -531,8 +532,10 @@ class _WithOptions(_Calls):
         return getattr(self._pool, name)
 
 
-class Pool(_Calls):
+class Pool(_Calls, _stdlib.Pool):
     """Worker processes that call functions.
+
+    A subclass of `multiprocessing`'s pool, for code that asks whether something is one; all methods are our own.
 
     Args:
         processes: How many; `None`: as many as there are CPUs for us (affinity and control-group quota count).

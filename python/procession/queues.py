@@ -4,15 +4,53 @@ Items are in shared memory when `put` returns: there is no thread that feeds the
 pickled is an error of `put`.
 """
 
+import threading
 from queue import Empty, Full
 from types import GenericAlias
 
 from . import _procession
 from .connection import _ConnectionBase
+from .reduction import ForkingPickler
 
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 
 _ = (Empty, Full)
+
+
+class _SideLock:
+    """The lock of one side, for code that asks a queue for its `_rlock` or `_wlock`, as the pool of `multiprocessing` does.
+
+    Our queues need none, and it stops nobody: that what `poll` announced is still there for `recv` is the reader's care.
+    """
+
+    def __init__(self, release=None):
+        self._lock = threading.Lock()
+        self._on_release = release
+        self._holder = None
+
+    def acquire(self, block=True, timeout=None):
+        """Take the lock, among the threads of this process."""
+        taken = self._lock.acquire(block, -1 if timeout is None or not block else max(timeout, 0))
+        if taken:
+            self._holder = threading.get_ident()
+        return taken
+
+    def release(self):
+        """Let go of the lock."""
+        if self._on_release is not None:
+            self._on_release()
+        self._holder = None
+        self._lock.release()
+
+    def is_mine(self):
+        """Say whether this thread holds it."""
+        return self._holder == threading.get_ident()
+
+    def __enter__(self):
+        return self.acquire()
+
+    def __exit__(self, *exc_info):
+        self.release()
 
 
 class _End(_ConnectionBase):
@@ -47,22 +85,48 @@ class _End(_ConnectionBase):
 
 
 class _Reader(_End):
+    """The side that items are taken from.
+
+    Where a thread holds the queue's `_rlock`, `poll` takes the item that it announces, and `recv` returns it: in `multiprocessing`, nobody else could take it in between.
+    """
+
     readable, writable = True, False
+
+    def __init__(self, queue):
+        super().__init__(queue)
+        self._lock = _SideLock(self._put_back)
+        self._announced = []
+
+    def _put_back(self):
+        while self._announced:
+            self._queue._send(self._announced.pop())
 
     def poll(self, timeout=0.0):
         """Say whether there is an item, waiting at most `timeout` seconds; `None`: for ever."""
         self._check_closed()
-        return self._queue._poll(timeout)
+        if not self._lock.is_mine():
+            return self._queue._poll(timeout)
+        if not self._announced and self._queue._poll(timeout):
+            try:
+                self._announced.append(_procession.Queue.get(self._queue, False))
+            except Empty:
+                return False
+        return bool(self._announced)
 
     def recv(self):
         """Take an item."""
         self._check_closed()
+        if self._announced and self._lock.is_mine():
+            return self._announced.pop()
         return self._queue._recv()
 
     def recv_bytes(self, maxlength=None):
         """Take an item as bytes: its pickle."""
         self._check_closed()
-        message = self._queue._recv_bytes()
+        if self._announced and self._lock.is_mine():
+            message = bytes(ForkingPickler.dumps(self._announced.pop()))
+        else:
+            message = self._queue._recv_bytes()
         if maxlength is not None and len(message) > maxlength:
             self.close()
             raise OSError("bad message length")
@@ -74,6 +138,10 @@ class _Reader(_End):
 
 class _Writer(_End):
     readable, writable = False, True
+
+    def __init__(self, queue):
+        super().__init__(queue)
+        self._lock = _SideLock()
 
     def send(self, obj):
         """Put an item."""
@@ -103,6 +171,14 @@ class _Ended:
     def _writer(self):
         sides = self.__dict__
         return sides.get("writer") or sides.setdefault("writer", _Writer(self))
+
+    @property
+    def _rlock(self):
+        return self._reader._lock
+
+    @property
+    def _wlock(self):
+        return self._writer._lock
 
     __class_getitem__ = classmethod(GenericAlias)
 

@@ -1,0 +1,1 @@
+"""Programs of others in small: what uses `multiprocessing` out there, the way it does."""
