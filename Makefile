@@ -10,7 +10,7 @@ VENV := .venv
 VENV_BENCH := .venv-bench
 export RUST_BACKTRACE ?= 0
 
-.PHONY: help demo test test-rust test-python lint python conformance fmt doc bench bench-python loom crash clean
+.PHONY: help demo test test-rust test-python lint python conformance fmt doc bench bench-python wheel loom crash clean
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
@@ -49,6 +49,11 @@ PYTHONS ?= 3.11 3.12 3.13
 METHODS ?= fork spawn forkserver
 conformance: python ## CPython's own tests, ours beside the stdlib (PYTHONS=3.12 METHODS="fork spawn" CONFORMANCE="-k TestPool -v")
 	$(VENV)/bin/python tests/conformance run --pythons $(PYTHONS) --methods $(METHODS) $(CONFORMANCE)
+
+wheel: $(VENV)/ready ## build the wheel into target/dist, install it into fresh environments and try it (PYTHONS=3.12)
+	rm -rf target/dist
+	$(VENV)/bin/maturin build --quiet --out target/dist
+	$(VENV)/bin/python tests/wheel target/dist --pythons $(PYTHONS)
 
 fmt: $(VENV)/ready ## format the sources
 	$(CARGO) fmt --all

@@ -50,12 +50,7 @@ def wait_for(condition):
         time.sleep(0.001)
 
 
-@pytest.fixture(scope="module", params=METHODS)
-def ctx(request):
-    return procession.get_context(request.param)
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def executor(ctx):
     with ProcessPoolExecutor(2, ctx) as executor:
         yield executor

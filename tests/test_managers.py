@@ -1,5 +1,6 @@
 """Managers: proxies anywhere in the family, and what happens when somebody dies."""
 
+import contextlib
 import gc
 import os
 import pickle
@@ -31,6 +32,8 @@ def until(condition):
 def manager(ctx):
     with ctx.Manager() as manager:
         yield manager
+    # The test is still held by its runner, and it has the process.
+    manager.join()
 
 
 def use_all(d, items, namespace, box, lock, value, array, words):
@@ -188,6 +191,25 @@ def test_a_child_of_the_server_keeps_nobody_waiting(ctx):
     manager.shutdown()
 
 
+def test_a_stopped_server_is_ended(ctx):
+    manager = SyncManager(ctx=ctx, shutdown_timeout=0.1)
+    manager.start()
+    os.kill(manager._process.pid, signal.SIGSTOP)
+    manager.shutdown()
+    assert manager._process.exitcode == -signal.SIGKILL
+
+
+def test_a_process_forked_by_hand_has_lines_of_its_own(manager):
+    d = manager.dict(a=1)
+    assert d["a"] == 1
+    pid = os.fork()
+    if pid == 0:
+        d["child"] = d["a"]
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert d["child"] == 1
+
+
 def test_the_server_ends_with_its_parent():
     program = """if True:
         import time
@@ -276,15 +298,26 @@ def test_errors_tell_where_they_happened(manager):
     assert len(d) == 0
 
 
+def test_an_error_goes_with_its_last_reference(manager):
+    gc.disable()
+    try:
+        with contextlib.suppress(queue.Empty):
+            manager.Queue().get_nowait()
+        assert not [each for each in gc.get_objects() if isinstance(each, queue.Empty)]
+    finally:
+        gc.enable()
+
+
 def fail():
     raise OSError("no")
 
 
-def test_an_initializer_that_raises(ctx, capfd):
+def test_an_initializer_that_raises(ctx):
     manager = SyncManager(ctx=ctx)
-    with pytest.raises(ServerDied, match="exit code 1"):
+    with pytest.raises(ServerDied, match="exit code 1") as caught:
         manager.start(fail)
-    assert "OSError: no" in capfd.readouterr().err
+    assert str(caught.value.__cause__) == "no"
+    assert "in fail" in str(caught.value.__cause__.__cause__)
     with pytest.raises(TypeError, match="callable"):
         SyncManager(ctx=ctx).start(1)
 

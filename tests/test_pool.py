@@ -60,12 +60,7 @@ def wait_for(condition):
         time.sleep(0.001)
 
 
-@pytest.fixture(scope="module", params=METHODS)
-def ctx(request):
-    return procession.get_context(request.param)
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture
 def pool(ctx):
     with ctx.Pool(2) as pool:
         yield pool

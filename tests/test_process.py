@@ -17,6 +17,7 @@ def errors(capfd):
     _forkserver._stop()
     yield lambda: capfd.readouterr().err
     _forkserver._stop()
+    _forkserver.ensure_running()
 
 
 def nothing():
@@ -54,7 +55,8 @@ def test_exit_code(ctx, errors, how, code, text):
     assert errors().endswith(text)
 
 
-def report(queue, *args, **kwargs):
+def report(queue, go, *args, **kwargs):
+    go.get()
     me, parent = mp.current_process(), mp.parent_process()
     queue.put(
         (
@@ -73,13 +75,14 @@ def report(queue, *args, **kwargs):
 
 
 def test_attributes(ctx):
-    queue = ctx.SimpleQueue()
-    process = ctx.Process(target=report, name="Ada", args=(queue, 1), kwargs={"two": 2}, daemon=True)
+    queue, go = ctx.SimpleQueue(), ctx.SimpleQueue()
+    process = ctx.Process(target=report, name="Ada", args=(queue, go, 1), kwargs={"two": 2}, daemon=True)
     assert (process.name, process.daemon, process.pid, process.is_alive()) == ("Ada", True, None, False)
     with pytest.raises(ValueError, match="process not started"):
         _ = process.sentinel
     process.start()
     assert process in mp.active_children()
+    go.put(None)
     here = mp.current_process()
     expected = (process.pid, process.pid, "Ada", True, bytes(here.authkey), type(process).__name__)
     assert queue.get() == (*expected, os.getpid(), here.name, (1,), {"two": 2})
@@ -106,22 +109,20 @@ def test_misuse(ctx):
     process.join()
 
 
-@pytest.mark.parametrize(
-    ("method", "code"), [("terminate", -signal.SIGTERM), ("kill", -signal.SIGKILL), ("interrupt", 1)]
-)
-def test_end_by_signal(ctx, errors, method, code):
+@pytest.mark.parametrize(("how", "code"), [("terminate", -signal.SIGTERM), ("kill", -signal.SIGKILL), ("interrupt", 1)])
+def test_end_by_signal(ctx, errors, how, code):
     ready = ctx.SimpleQueue()
     process = ctx.Process(target=say_and_sleep, args=(ready,))
     process.start()
     ready.get()
     assert process.join(0.01) is None
     assert process.exitcode is None
-    getattr(process, method)()
+    getattr(process, how)()
     process.join()
     assert process.exitcode == code
     # Nobody is there, nothing happens.
-    getattr(process, method)()
-    assert errors() == (f"Process {process.name}: KeyboardInterrupt\n" if method == "interrupt" else "")
+    getattr(process, how)()
+    assert errors() == (f"Process {process.name}: KeyboardInterrupt\n" if how == "interrupt" else "")
 
 
 def say_and_sleep(queue):

@@ -102,6 +102,22 @@ def test_who_opens_may_remove_without_complaints(name):
     assert run(program, name) == ("", "")
 
 
+def test_a_child_may_remove_without_complaints():
+    program = """if True:
+        import procession
+        from procession.shared_memory import SharedMemory
+        if __name__ == "__main__":
+            for method in procession.get_all_start_methods():
+                memory = SharedMemory(create=True, size=10)
+                child = procession.get_context(method).Process(target=SharedMemory.unlink, args=(memory,))
+                child.start()
+                child.join()
+                assert child.exitcode == 0
+            SharedMemory(create=True, size=10).unlink()
+    """
+    assert run(program) == ("", "")
+
+
 def test_what_was_forgotten_is_removed_with_a_warning(name):
     program = """if True:
         import sys

@@ -24,6 +24,7 @@ def server():
     yield mp.get_context("forkserver")
     template._stop()
     mp.set_forkserver_preload(["__main__"])
+    forkserver.ensure_running()
 
 
 def start(ctx, target, *args):

@@ -520,6 +520,21 @@ def test_a_wait_goes_on_after_a_signal(make, alarms):
         lock.release()
 
 
+def test_a_signal_that_comes_before_the_sleep_is_not_missed():
+    def raise_alarm(number, frame):
+        raise Alarm
+
+    event = FORK.Event()
+    before = signal.signal(signal.SIGALRM, raise_alarm)
+    try:
+        for microseconds in range(1, 300, 6):
+            with pytest.raises(Alarm):
+                signal.setitimer(signal.ITIMER_REAL, microseconds / 1e6)
+                assert event.wait(PATIENCE), "the signal was missed"
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
 #
 # Killed processes
 #
@@ -554,7 +569,7 @@ def test_who_polls_learns_of_a_killed_owner(ctx, kind):
 
 @pytest.mark.parametrize("kind", ["Lock", "RLock"])
 def test_a_strict_lock_says_that_its_owner_died(ctx, kind):
-    lock, taken = getattr(synchronize, kind)(ctx=ctx, strict=True), ctx.Event()
+    lock, taken = getattr(ctx, kind)(strict=True), ctx.Event()
     process = start(ctx, _take, lock, taken)
     assert taken.wait(PATIENCE)
     kill(process)

@@ -27,8 +27,11 @@ class ServerDied(ConnectionRefusedError, ConnectionResetError, BrokenPipeError, 
 
 def server_died(address, manager=None):
     """Return the exception that says how a server ended."""
-    where = f"pid {address.rpartition(':')[2]}" if leads_to_family(address) else f"at {address!r}"
     server = getattr(manager, "_process", None)
+    if leads_to_family(address):
+        where = f"pid {address.rpartition(':')[2]}"
+    else:
+        where = f"at {address!r}" if address else f"pid {server.pid}"
     code = server.exitcode if server is not None else None
     if code is None:
         how = "has ended"
@@ -84,7 +87,7 @@ class Reach:
         tls = self._tls
         try:
             line = getattr(tls, "connection", None)
-            if line is None:
+            if line is None or not line.is_ours:
                 line = tls.connection = self._connect()
             answer = line.call(request)
             if answer is None:
@@ -108,7 +111,10 @@ class Reach:
             kind, result = self.call((None, method, args, kwds))
             if kind == "#RETURN":
                 return result
-            raise convert_to_error(kind, result)
+            try:
+                raise convert_to_error(kind, result)
+            finally:
+                del result
         with closing(self._client(self._address, authkey=self._authkey)) as conn:
             return dispatch(conn, None, method, args, kwds)
 
@@ -130,6 +136,8 @@ class Reach:
 
 class _SocketLine:
     """A connection by socket, with the methods of a line."""
+
+    is_ours = True
 
     def __init__(self, conn):
         self._conn = conn

@@ -83,7 +83,8 @@ class BaseProxy(_stdlib.BaseProxy):
         try:
             raise convert_to_error(kind, result)
         finally:
-            del result
+            # The exception has this frame, which had better not have the exception.
+            del answer, result
 
     def _proxy_of(self, exposed, token):
         """Return the proxy of an object that a method returned."""

@@ -172,11 +172,12 @@ class Server(_stdlib.Server):
 
     def shutdown(self, c):
         """Stop serving."""
-        if isinstance(c, _procession.Line):
-            c.send(("#RETURN", None))
-            self.stop_event.set()
-        else:
+        if not isinstance(c, _procession.Line):
             super().shutdown(c)
+            return
+        with contextlib.suppress(_procession.LineEnded):
+            c.send(("#RETURN", None))
+        self.stop_event.set()
 
     def create(self, c, typeid, /, *args, **kwds):
         """Make an object; its identity, and the names of its methods. The client has a reference to it."""

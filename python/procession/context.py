@@ -49,17 +49,17 @@ class BaseContext(_stdlib.BaseContext):
 
         return Pipe(duplex)
 
-    def Lock(self):
-        """Return a lock that is not recursive."""
+    def Lock(self, *, strict=False):
+        """Return a lock that is not recursive; a strict one raises `OwnerDied` if its owner died in possession."""
         from .synchronize import Lock
 
-        return Lock(ctx=self.get_context())
+        return Lock(ctx=self.get_context(), strict=strict)
 
-    def RLock(self):
-        """Return a recursive lock."""
+    def RLock(self, *, strict=False):
+        """Return a recursive lock; a strict one raises `OwnerDied` if its owner died in possession."""
         from .synchronize import RLock
 
-        return RLock(ctx=self.get_context())
+        return RLock(ctx=self.get_context(), strict=strict)
 
     def Condition(self, lock=None):
         """Return a condition variable."""
@@ -214,13 +214,15 @@ class BaseProcess(process.BaseProcess):
 
     def _take_over(self, parent_sentinel):
         """Make this the current process, which has a parent and no children."""
+        from . import popen_fork
+
         if self._start_method is not None:
             _force_start_method(self._start_method)
         process._process_counter = itertools.count(1)
         process._children = set()
         if self._start_method != "forkserver":
             # The template has done it.
-            util._close_stdin()
+            popen_fork.close_stdin()
         # What waits for the end of the old object must not do so before this process has forgotten what its parent wanted to be done.
         old = process._current_process
         process._current_process = self

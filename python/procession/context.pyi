@@ -30,8 +30,8 @@ class BaseContext(_stdlib.BaseContext):
     def Pipe(  # type: ignore[override]
         self, duplex: bool = True
     ) -> tuple[connection.Connection[Any, Any], connection.Connection[Any, Any]]: ...
-    def Lock(self) -> synchronize.Lock: ...  # type: ignore[override]
-    def RLock(self) -> synchronize.RLock: ...  # type: ignore[override]
+    def Lock(self, *, strict: bool = False) -> synchronize.Lock: ...  # type: ignore[override]
+    def RLock(self, *, strict: bool = False) -> synchronize.RLock: ...  # type: ignore[override]
     def Condition(self, lock: _LockLike | None = None) -> synchronize.Condition: ...  # type: ignore[override]
     def Semaphore(self, value: int = 1) -> synchronize.Semaphore: ...  # type: ignore[override]
     def BoundedSemaphore(self, value: int = 1) -> synchronize.BoundedSemaphore: ...  # type: ignore[override]

@@ -367,7 +367,8 @@ class ProcessPoolExecutor(_Submits):
                 _forget_finished()
                 self._crew = self._make_crew()
                 _crews.add(self._crew)
-                weakref.finalize(self, self._crew.let_run).atexit = False
+                self._when_dropped = weakref.finalize(self, self._crew.let_run)
+                self._when_dropped.atexit = False
         return self._crew
 
     def _make_crew(self):
@@ -412,6 +413,9 @@ class ProcessPoolExecutor(_Submits):
         if wait:
             crew.join()
             _crews.discard(crew)
+            # What the crew kept open goes with it.
+            self._when_dropped.detach()
+            self._crew = None
 
     def terminate_workers(self):
         """Shut down at once: cancel what no worker has begun, and end the workers with SIGTERM."""

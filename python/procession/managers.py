@@ -10,6 +10,7 @@ What happens when somebody dies:
 - A process with proxies: the server forgets them; what nobody else has a proxy of is let go. (With sockets, it cannot know.)
 """
 
+import contextlib
 import queue
 import signal
 import threading
@@ -27,6 +28,7 @@ from multiprocessing.managers import (
     dispatch,
     public_methods,
 )
+from multiprocessing.pool import ExceptionWithTraceback
 
 from . import _procession, get_context, process, resource_tracker, shared_memory, util
 from ._manager_line import FAMILY, Reach, ServerDied, listener_client, server_died
@@ -127,9 +129,7 @@ class BaseManager(_stdlib.BaseManager):
         )
         self._process.name = f"{type(self).__name__}-{':'.join(str(number) for number in self._process._identity)}"
         self._process.start()
-        self._address = mail.recv(self._process)
-        if self._address is None:
-            raise server_died(None, self)
+        self._address = mail.recv(self)
         self._state.value = State.STARTED
         self.shutdown = util.Finalize(
             self,
@@ -149,9 +149,13 @@ class BaseManager(_stdlib.BaseManager):
     def _run_server(cls, registry, address, authkey, serializer, writer, initializer=None, initargs=()):
         # Ctrl-C is for others: the server ends when its manager does.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if initializer is not None:
-            initializer(*initargs)
-        server = cls._Server(registry, address, authkey, serializer)
+        try:
+            if initializer is not None:
+                initializer(*initargs)
+            server = cls._Server(registry, address, authkey, serializer)
+        except Exception as error:
+            writer.send(ExceptionWithTraceback(error, error.__traceback__))
+            raise
         writer.send(server.address)
         writer.close()
         util.info("manager serving at %r", server.address)
@@ -162,18 +166,14 @@ class BaseManager(_stdlib.BaseManager):
         """Shut the server down; kill it if it does not end."""
         if process.is_alive():
             util.info("sending shutdown message to manager")
-            try:
-                with closing(client(address, authkey=authkey)) as conn:
-                    dispatch(conn, None, "shutdown")
-            except Exception as error:
-                util.debug("... shutdown message failed %s", error)
-            for end in (process.terminate, process.kill):
-                process.join(timeout=shutdown_timeout)
-                if not process.is_alive():
-                    break
-                util.info("manager still alive: trying to `%s()` it", end.__name__)
-                end()
-            process.join()
+            with contextlib.ExitStack() as until_ended:
+                try:
+                    conn = until_ended.enter_context(closing(client(address, authkey=authkey)))
+                    # A server that is stopped answers nothing; whether it ends, we see.
+                    conn.send((None, "shutdown", (), {}))
+                except Exception as error:
+                    util.debug("... shutdown message failed %s", error)
+                _end(process, shutdown_timeout)
         state.value = State.SHUTDOWN
         BaseProxy._address_to_local.pop(address, None)
 
@@ -224,6 +224,17 @@ class BaseManager(_stdlib.BaseManager):
         setattr(cls, typeid, create)
 
 
+def _end(process, timeout):
+    """Wait for a process that was asked to end; make it."""
+    for end in (process.terminate, process.kill):
+        process.join(timeout)
+        if not process.is_alive():
+            return
+        util.info("manager still alive: trying to `%s()` it", end.__name__)
+        end()
+    process.join()
+
+
 class _Mail:
     """What a server that starts tells its parent."""
 
@@ -236,15 +247,25 @@ class _Mail:
     def close(self):
         """Do nothing: shared memory needs no closing."""
 
-    def recv(self, sender):
-        """Return what was sent; `None`: the sender, a process, has ended before."""
+    def recv(self, manager):
+        """Return the address that the manager's server has sent.
+
+        Raises:
+            ServerDied: It has ended before.
+        """
+        server = manager._process
         while True:
-            alive = sender.is_alive()
+            alive = server.is_alive()
             try:
-                return self._queue.get(timeout=0.2 if alive else 0)
+                address = self._queue.get(timeout=0.2 if alive else 0)
             except queue.Empty:
-                if not alive:
-                    return None
+                if alive:
+                    continue
+                raise server_died(None, manager) from None
+            if not isinstance(address, Exception):
+                return address
+            server.join()
+            raise server_died(None, manager) from address
 
 
 class SyncManager(BaseManager, _stdlib.SyncManager):

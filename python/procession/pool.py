@@ -624,12 +624,17 @@ class Pool(_Calls, _stdlib.Pool):
             raise ValueError("Pool is still running")
         if self._state not in (CLOSE, TERMINATE):
             raise ValueError("In unknown state")
+        if self._crew is None:
+            return
         if self._state == CLOSE:
             for stream in list(self._streams):
                 stream.read_all()
             for feeder in list(self._feeders):
                 feeder.join()
         self._crew.join()
+        # Nothing is left to be ended; what the crew kept open goes with it.
+        self._terminate()
+        self._crew = None
 
     def __enter__(self):
         self._check_running()

@@ -7,7 +7,6 @@ import select
 import signal
 import sys
 import threading
-import traceback
 from multiprocessing import popen_fork as _stdlib
 
 from . import _procession, process, util
@@ -28,6 +27,7 @@ class Popen(_stdlib.Popen):
 
     def _launch(self, process_obj):
         parent, by_main_thread = os.getpid(), is_main_thread()
+        prepare_stdin()
         # Until `run_child` can catch it, Ctrl-C is not for the child: it would go on as if it were the parent.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
@@ -73,7 +73,7 @@ class Popen(_stdlib.Popen):
         code = look(self.sentinel)
         if code is not None:
             self.returncode = code
-            reap(self.sentinel)
+            forget(self.sentinel)
         elif self.returncode is None:
             self.returncode = UNKNOWN
 
@@ -99,12 +99,17 @@ def look(sentinel):
     return end.si_status if end.si_code == os.CLD_EXITED else -end.si_status
 
 
-def reap(sentinel):
-    """Wait for the end of a child and forget it; its exit code, `UNKNOWN` if somebody else has reaped it."""
-    is_ready(sentinel, None)
-    code = look(sentinel)
+def forget(sentinel):
+    """Reap a child that has ended."""
     with contextlib.suppress(OSError):
         os.waitid(os.P_PIDFD, sentinel, os.WEXITED)
+
+
+def reap(sentinel):
+    """Wait for the end of a child and reap it; its exit code, `UNKNOWN` if somebody else has reaped it."""
+    is_ready(sentinel, None)
+    code = look(sentinel)
+    forget(sentinel)
     return UNKNOWN if code is None else code
 
 
@@ -160,8 +165,37 @@ def exit_code(end):
     return 1
 
 
+# Standard input, and what takes its place in a forked child.
+_stdins = (None, None)
+
+
+def prepare_stdin():
+    """Make the standard input of forked children, which costs more there: each page of memory that it touches is copied."""
+    global _stdins
+    if sys.stdin is None or sys.stdin is _stdins[0]:
+        return
+    try:
+        if sys.stdin.fileno() == 0:
+            _stdins = sys.stdin, open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+    except (OSError, ValueError, AttributeError):
+        _stdins = None, None
+
+
+def close_stdin():
+    """Have this process read nothing from standard input."""
+    if sys.stdin is None or sys.stdin is not _stdins[0]:
+        util._close_stdin()
+        return
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.close(null)
+    sys.stdin = _stdins[1]
+
+
 def say_failed():
     """Print the traceback of the exception that ends this process."""
+    import traceback
+
     if sys.stderr is not None:
         sys.stderr.write(f"Process {process.current_process().name}:\n")
         traceback.print_exc()

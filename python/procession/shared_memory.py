@@ -200,11 +200,15 @@ def _note_tracked(name, status):
 def _note_removed(name, was_tracked):
     """Tell the tracker that a name is gone, if there is one; it may be another's than the creator's, who then does it at exit (`_forget_removed`)."""
     _tracked.pop(name, None)
-    if resource_tracker._resource_tracker._fd is None:
-        return
-    if not was_tracked:
-        # It complains about what it does not know.
-        resource_tracker.register(name, _TRACKED)
+    if was_tracked:
+        resource_tracker.unregister(name, _TRACKED)
+    elif resource_tracker._resource_tracker._fd is not None:
+        _untrack(name)
+
+
+def _untrack(name):
+    """Have the tracker forget a name. It would complain if it did not know it."""
+    resource_tracker.register(name, _TRACKED)
     resource_tracker.unregister(name, _TRACKED)
 
 
@@ -214,14 +218,14 @@ def _forget_removed():
         try:
             fd = _posixshmem.shm_open(name, os.O_RDONLY, mode=0)
         except FileNotFoundError:
-            resource_tracker.unregister(name, _TRACKED)
+            _untrack(name)
             continue
         except OSError:
             continue
         status = os.fstat(fd)
         os.close(fd)
         if (status.st_dev, status.st_ino) != identity:
-            resource_tracker.unregister(name, _TRACKED)
+            _untrack(name)
 
 
 class ShareableList(_stdlib.ShareableList):

@@ -1,6 +1,5 @@
 """What a fresh interpreter does to become the child that it was started as."""
 
-import ast
 import os
 import signal
 import sys
@@ -24,6 +23,8 @@ __all__ = [
 def freeze_support():
     """Become the child that this frozen executable was started as, if it was."""
     if is_forking(sys.argv):
+        import ast
+
         arguments = (argument.split("=", 1) for argument in sys.argv[2:])
         spawn_main(**{name: ast.literal_eval(value) for name, value in arguments})
         sys.exit()

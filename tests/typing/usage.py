@@ -1,12 +1,15 @@
 """A program as users write it, for the type checker: what the package promises about types. Never run, as it waits for itself; see `test_typing.py`."""
 
+import asyncio
+import concurrent.futures
 import ctypes
 import multiprocessing
 import multiprocessing.context
+from collections.abc import Iterator
 from typing import Any, assert_type
 
 import procession as mp
-from procession import connection, context, managers, pool, queues, shared_memory, sharedctypes, synchronize
+from procession import connection, context, futures, managers, pool, queues, shared_memory, sharedctypes, synchronize
 
 
 def square(number: int) -> float:
@@ -142,3 +145,20 @@ def serve() -> None:
         assert_type(manager.Value("i", 1).value, int)
         shared: multiprocessing.managers.ListProxy[int] = manager.list([1])
         shared.append(1)
+
+
+async def executors() -> None:
+    with futures.ProcessPoolExecutor(
+        2, mp_context=mp.get_context("spawn"), initializer=print, initargs=("a",)
+    ) as executor:
+        future = executor.submit(name_of, 1, prefix="n")
+        assert_type(future, futures.Future[str])
+        assert_type(future.result(timeout=1), str)
+        executor.submit(name_of, "one")  # type: ignore[arg-type]
+        assert_type(executor.map(square, [1, 2], buffersize=3), Iterator[float])
+        assert_type(await asyncio.get_running_loop().run_in_executor(executor, square, 3), float)
+        assert_type(next(concurrent.futures.as_completed([future])).result(), str)
+        executor.with_options(timeout=3).submit(square, 3)
+        executor.terminate_workers()
+    standard: concurrent.futures.Executor = executor
+    standard.shutdown(cancel_futures=True)

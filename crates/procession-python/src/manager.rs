@@ -72,7 +72,7 @@ impl Door {
         })?
         .unwrap_or(Err(GetError::TimedOut));
         match knock {
-            Ok(Knock { line, client }) => Ok(Line::new(line, client)),
+            Ok(Knock { line, client }) => Ok(Line::new(line, client, self.server)),
             Err(GetError::Closed) => Err(LineEnded::new_err("the door is closed")),
             Err(error) => Err(error.raise()),
         }
@@ -90,15 +90,18 @@ struct Line {
     connection: RwLock<Option<End>>,
     /// The process at the other end, as a participant.
     peer: u32,
+    /// The process that made this end: what a forked child finds in its memory is its parent's.
+    maker: u32,
     /// A call waits for its answer.
     calling: AtomicBool,
 }
 
 impl Line {
-    fn new(connection: End, peer: u32) -> Self {
+    fn new(connection: End, peer: u32, maker: u32) -> Self {
         Self {
             connection: RwLock::new(Some(connection)),
             peer,
+            maker,
             calling: AtomicBool::new(false),
         }
     }
@@ -173,7 +176,7 @@ impl Line {
         let client = embed::participant().map_err(Raise::raise)?;
         let handed_in = knocks.put(Knock { line, client });
         handed_in.map_err(|_| ended())?;
-        Ok(Self::new(ours, server))
+        Ok(Self::new(ours, server, client))
     }
 
     /// Whether `connect` can use such an address.
@@ -184,12 +187,18 @@ impl Line {
             .is_ok_and(|address| address.starts_with(SCHEME))
     }
 
-    /// Send a request and wait for the answer. `None`: one is being waited for, somewhere below.
+    /// Whether this process made this end, and no parent of it.
+    #[getter]
+    fn is_ours(&self) -> bool {
+        embed::participant().is_ok_and(|participant| participant == self.maker)
+    }
+
+    /// Send a request and wait for the answer. `None`: the line cannot be used now: an answer is being waited for, somewhere below, or the line is a parent's.
     fn call<'py>(&self, request: &Bound<'py, PyAny>) -> PyResult<Option<Bound<'py, PyAny>>> {
         let py = request.py();
         let letter = letter_of(request)?;
         let connection = self.connection()?;
-        if self.calling.swap(true, Ordering::Acquire) {
+        if !self.is_ours() || self.calling.swap(true, Ordering::Acquire) {
             return Ok(None);
         }
         let answer = self

@@ -8,8 +8,8 @@ use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use std::time::{Duration, Instant};
 
-/// Waits without a deadline wait so long at a time.
-const FAR: Duration = Duration::from_secs(3600);
+/// Longest wait without a look for signals: one that came just before the sleep did not interrupt it.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// When to give up; `None`: never.
 pub(crate) type Deadline = Option<Instant>;
@@ -63,7 +63,7 @@ pub(crate) fn insist<T: Send>(
 
 /// Calls `attempt` with a deadline of its own, other Python threads running meanwhile, until it gives something or `deadline` has passed (`None`).
 ///
-/// `attempt` waits until it has something or until the time that it is given; a signal may end its sleep early.
+/// `attempt` waits until it has something or until the time that it is given, which may be before the deadline; a signal may end its sleep early.
 ///
 /// # Errors
 /// What a signal's handler raised.
@@ -73,7 +73,8 @@ pub(crate) fn wait<T: Send>(
     mut attempt: impl FnMut(Instant) -> Option<T> + Send,
 ) -> PyResult<Option<T>> {
     loop {
-        let until = deadline.unwrap_or_else(|| Instant::now() + FAR);
+        let look = Instant::now() + LOOK_EVERY;
+        let until = deadline.map_or(look, |deadline| deadline.min(look));
         if let Some(found) = py.detach(|| interruptible(|| attempt(until))) {
             return Ok(Some(found));
         }

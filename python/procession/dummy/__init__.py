@@ -5,5 +5,7 @@ This *is* the standard library's module: threads share everything, so there is n
 
 import sys
 from multiprocessing import dummy
+from multiprocessing.dummy import connection
 
+sys.modules[f"{__name__}.connection"] = connection
 sys.modules[__name__] = dummy

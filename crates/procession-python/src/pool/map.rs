@@ -4,7 +4,7 @@ use super::call::{Call, Kind, Reply};
 use super::callback;
 use super::crew::{Options, PyCrew, left, task_options};
 use super::function::Shipped;
-use super::outcome::{Manner, Settled, settle};
+use super::outcome::{Manner, Settled, clear_settled, settle, visit_settled};
 use super::worker::answer;
 use crate::message::Message;
 use crate::pickle::encode;
@@ -14,6 +14,7 @@ use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use pyo3::types::{PyIterator, PyList};
+use pyo3::{PyTraverseError, PyVisit};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// A map of a crew.
@@ -118,6 +119,15 @@ impl PyMapTask {
         // Until the last call was made.
         this.future.on_done(move || drop(shipped));
         Ok(this)
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit_settled(&self.settled, &visit)?;
+        visit.call(&self.function)
+    }
+
+    fn __clear__(&self) {
+        clear_settled(&self.settled);
     }
 
     /// Whether all are done.

@@ -3,7 +3,7 @@
 use super::call::{Call, Kind, Reply};
 use super::callback;
 use super::crew::{Options, PyCrew, left, task_options};
-use super::outcome::{Manner, Settled, settle};
+use super::outcome::{Manner, Settled, clear_settled, settle, visit_settled};
 use super::worker::answer;
 use crate::pickle::encode;
 use crate::wait::{deadline_after, wait};
@@ -11,6 +11,7 @@ use procession::{Future, SubmitError, TaskError};
 use pyo3::exceptions::PyException;
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
+use pyo3::{PyTraverseError, PyVisit};
 use std::sync::{Mutex, MutexGuard};
 
 /// A task of a crew.
@@ -103,6 +104,15 @@ impl PyTask {
             Err(error @ SubmitError::Encode(_)) => Ok(unsent(crew.refusal(py, error))),
             Err(error) => Err(crew.refusal(py, error)),
         }
+    }
+
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit_settled(&self.settled, &visit)?;
+        visit.call(&self.function)
+    }
+
+    fn __clear__(&self) {
+        clear_settled(&self.settled);
     }
 
     /// Whether there is a result, or an exception.

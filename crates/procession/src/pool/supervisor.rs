@@ -12,8 +12,8 @@ use crate::sys::clock::monotonic_ns;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,8 @@ const STACK: usize = 1 << 20;
 
 /// What wakes the supervisor.
 pub(super) struct Alarm {
-    fd: OwnedFd,
+    /// Gone when there is no supervisor any more.
+    fd: Mutex<Option<Arc<OwnedFd>>>,
     asleep: AtomicBool,
 }
 
@@ -34,9 +35,22 @@ impl Alarm {
     pub(super) fn new() -> io::Result<Self> {
         let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         Ok(Self {
-            fd,
+            fd: Mutex::new(Some(Arc::new(fd))),
             asleep: AtomicBool::new(false),
         })
+    }
+
+    fn fd(&self) -> Option<Arc<OwnedFd>> {
+        self.slot().clone()
+    }
+
+    fn slot(&self) -> MutexGuard<'_, Option<Arc<OwnedFd>>> {
+        self.fd.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// There is nobody to be woken any more.
+    fn close(&self) {
+        drop(self.slot().take());
     }
 
     /// Wakes it if it sleeps.
@@ -50,12 +64,10 @@ impl Alarm {
     /// Makes it look at everything again.
     pub(super) fn wake(&self) {
         self.asleep.store(false, Ordering::SeqCst);
-        // Full: it will wake anyway.
-        let _ = rustix::io::write(&self.fd, &1u64.to_ne_bytes());
-    }
-
-    fn drain(&self) {
-        let _ = rustix::io::read(&self.fd, &mut [0; 8]);
+        if let Some(fd) = self.fd() {
+            // Full: it will wake anyway.
+            let _ = rustix::io::write(fd, &1u64.to_ne_bytes());
+        }
     }
 }
 
@@ -72,6 +84,13 @@ pub(super) fn start(hub: &Arc<Hub>) -> io::Result<JoinHandle<()>> {
 }
 
 fn supervise(hub: &Hub) {
+    if let Some(alarm) = hub.alarm.fd() {
+        supervise_until_over(hub, &alarm);
+    }
+    hub.alarm.close();
+}
+
+fn supervise_until_over(hub: &Hub, alarm: &OwnedFd) {
     let mut busy = Instant::now();
     let mut idle_drivers = false;
     while !hub.is_over() {
@@ -93,7 +112,7 @@ fn supervise(hub: &Hub) {
             (_, true) => Some(TICK),
             (_, false) => None,
         };
-        if sleep(hub, timeout) || hub.is_short() {
+        if sleep(hub, alarm, timeout) || hub.is_short() {
             hub.look_after();
             if hub.has_finished() {
                 return;
@@ -103,7 +122,7 @@ fn supervise(hub: &Hub) {
 }
 
 /// Sleeps until a worker ends, something new comes, or the time is over. Whether to look after the workers.
-fn sleep(hub: &Hub, timeout: Option<Duration>) -> bool {
+fn sleep(hub: &Hub, alarm: &OwnedFd, timeout: Option<Duration>) -> bool {
     let processes: Vec<Arc<Employee>> = {
         let state = hub.state();
         state
@@ -119,7 +138,7 @@ fn sleep(hub: &Hub, timeout: Option<Duration>) -> bool {
             return false;
         }
     }
-    let mut fds = vec![PollFd::new(&hub.alarm.fd, PollFlags::IN)];
+    let mut fds = vec![PollFd::new(alarm, PollFlags::IN)];
     let sentinels = processes
         .iter()
         .map(|process| PollFd::from_borrowed_fd(process.as_fd(), PollFlags::IN));
@@ -132,7 +151,7 @@ fn sleep(hub: &Hub, timeout: Option<Duration>) -> bool {
     let _ = poll(&mut fds, timeout.as_ref());
     hub.alarm.asleep.store(false, Ordering::SeqCst);
     if !fds[0].revents().is_empty() {
-        hub.alarm.drain();
+        let _ = rustix::io::read(alarm, &mut [0; 8]);
     }
     fds.iter().any(|fd| !fd.revents().is_empty())
 }

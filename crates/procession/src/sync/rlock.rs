@@ -218,7 +218,8 @@ impl RLock {
     /// ```
     /// let lock = procession::RLock::new()?;
     /// let _guard = lock.acquire();
-    /// std::thread::scope(|scope| scope.spawn(|| assert!(lock.is_held_here() && !lock.is_held())).join().is_ok());
+    /// let elsewhere = || assert!(lock.is_held_here() && !lock.is_held());
+    /// std::thread::scope(|scope| scope.spawn(elsewhere).join()).unwrap();
     /// # Ok::<(), procession::HeapError>(())
     /// ```
     #[must_use]

@@ -56,6 +56,11 @@ impl Forked {
         assert_eq!(killed, 0, "kill");
     }
 
+    /// Its pid.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid.cast_unsigned()
+    }
+
     /// Waits for its end; its exit code, or minus the signal.
     #[expect(unsafe_code, reason = "waitpid")]
     pub(crate) fn join(mut self) -> i32 {

@@ -6,6 +6,7 @@ mod batch;
 mod buffer;
 mod condition;
 mod crash_pool;
+mod embed;
 mod event;
 mod fd;
 mod forked;
