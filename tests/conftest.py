@@ -12,6 +12,7 @@ from multiprocessing import resource_sharer, resource_tracker
 import pytest
 
 import procession
+from procession import connection
 
 METHODS = ("fork", "spawn", "forkserver")
 PATIENCE = 20
@@ -31,7 +32,7 @@ def ctx(method):
 
 @pytest.fixture(scope="session", autouse=True)
 def warm():
-    """Start what a program keeps for good: the family's memory, the forkserver, the socket that rings the doorbells of others."""
+    """Start what a program keeps for good: the family's memory, the forkserver, the sockets for ringing and being rung."""
     for method in METHODS:
         process = procession.get_context(method).Process(target=int)
         process.start()
@@ -39,6 +40,7 @@ def warm():
     left, right = procession.Pipe()
     right.fileno()
     left.send(None)
+    connection.wait([left], 0.001)
 
 
 @pytest.fixture(autouse=True, scope="module")
