@@ -25,6 +25,7 @@ from concurrent.futures import (
     as_completed,
     wait,
 )
+from concurrent.futures import process as _stdlib
 from concurrent.futures.process import BrokenProcessPool
 
 from . import _procession
@@ -324,8 +325,10 @@ os.register_at_fork(after_in_child=_crews.clear)
 threading._register_atexit(_at_exit)
 
 
-class ProcessPoolExecutor(_Submits):
+class ProcessPoolExecutor(_Submits, _stdlib.ProcessPoolExecutor):
     """Worker processes that run calls.
+
+    A subclass of the standard library's, for code that asks whether something is one; all methods are our own.
 
     Args:
         max_workers: How many; `None`: as many as there are CPUs for us (affinity and control-group quota count).
@@ -393,6 +396,13 @@ class ProcessPoolExecutor(_Submits):
             name: For messages.
         """
         return _WithOptions(self, (timeout, retries, priority, name))
+
+    def map(self, fn, *iterables, timeout=None, chunksize=1, buffersize=None):
+        """Return an iterator over the results of `fn` for the items of the iterables; the arguments are those of `concurrent.futures`."""
+        if buffersize is None and getattr(self.submit, "__func__", None) is not _Submits.submit:
+            # Somebody put another `submit` in the place of ours, and relies on its being called: tqdm's `process_map`, for one.
+            return _stdlib.ProcessPoolExecutor.map(self, fn, *iterables, timeout=timeout, chunksize=chunksize)
+        return super().map(fn, *iterables, timeout=timeout, chunksize=chunksize, buffersize=buffersize)
 
     def shutdown(self, wait=True, *, cancel_futures=False):
         """Take no more calls.
