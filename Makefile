@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 CARGO ?= cargo
 PYTHON ?= python3
-# How the Python package's native half is built: `release`, or `dev-python` for the inner loop.
+# How the Python package's native half is built: `wheel` as it is installed (slow to build), `release`, or `dev-python` for the inner loop.
 PROFILE ?= dev-python
 VENV := .venv
 # Of the benches alone: an installed wheel, as users have it, and the peers.
@@ -35,7 +35,7 @@ lint: $(VENV)/ready ## formatting, clippy, ruff and documentation, warnings are 
 	$(VENV)/bin/ruff check --quiet
 	$(VENV)/bin/ruff format --quiet --check
 
-python: $(VENV)/ready ## build the Python package into python/procession, for .venv (PROFILE=release to measure)
+python: $(VENV)/ready ## build the Python package into python/procession, for .venv (PROFILE=wheel to measure)
 	$(VENV)/bin/maturin develop --quiet --profile $(PROFILE)
 
 # With everything that tests and builds need; made anew when the list changes.

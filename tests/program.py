@@ -9,7 +9,7 @@ import textwrap
 from pathlib import Path
 
 # Longer than anything takes, however busy the machine is.
-PATIENCE = 100
+PATIENCE = 60
 
 
 class Program:

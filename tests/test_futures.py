@@ -13,8 +13,9 @@ import textwrap
 import threading
 import time
 
-import procession
 import pytest
+
+import procession
 from procession.futures import (
     BrokenProcessPool,
     CancelledError,

@@ -183,10 +183,14 @@ def test_closed_here_only():
     for use in (lambda: items.put(1), items.get, items.get_nowait, lambda: items.put_nowait(1)):
         with pytest.raises(ValueError, match=r"Queue <procession\.queues\.Queue object at .*> is closed"):
             use()
+    with pytest.raises(OSError, match="handle is closed"):
+        items.empty()
     other = pickle.loads(pickle.dumps(items))
     assert other.get() == 1
     with pytest.raises(AssertionError):
         other.join_thread()
+    other.close()
+    assert other.empty()
 
 
 class Stubborn:

@@ -8,8 +8,6 @@ import pkgutil
 import re
 from collections.abc import MutableMapping, MutableSequence, MutableSet
 
-import procession.futures
-
 import procession.managers
 
 # Names that are not here, or are called in another way, and why.

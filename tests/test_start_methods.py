@@ -221,8 +221,9 @@ def wait_for(queue):
 
 
 def spare():
-    """The pid of the spare: our youngest child, once the template has forked it."""
+    """The pid of the spare: our youngest child, once the template, perhaps a new one, has forked it."""
     while True:
+        forkserver.ensure_running()
         with open(f"/proc/self/task/{threading.get_native_id()}/children") as file:
             children = [int(pid) for pid in file.read().split()]
         if len(children) > 1 and children[-1] != template._forkserver_pid:
@@ -231,7 +232,6 @@ def spare():
 
 
 def test_spare_is_killed(server):
-    forkserver.ensure_running()
     for _ in range(3):
         os.kill(spare(), signal.SIGKILL)
         process = start(server, sys.exit, 4)

@@ -93,10 +93,14 @@ class Reach:
                     answer = other.call(request)
             return answer
         except BaseException as error:
-            tls.__dict__.pop("connection", None)
-            if isinstance(error, _procession.LineEnded):
-                raise server_died(self._address, manager) from None
+            self.break_off(error, manager)
             raise
+
+    def break_off(self, error, manager):
+        """Give up this thread's line because of an exception; raise another if that says that the server is gone."""
+        self._tls.__dict__.pop("connection", None)
+        if isinstance(error, _procession.LineEnded):
+            raise server_died(self._address, manager) from None
 
     def ask(self, method, *args, **kwds):
         """Have the server itself do something."""

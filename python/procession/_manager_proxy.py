@@ -67,7 +67,15 @@ class BaseProxy(_stdlib.BaseProxy):
 
     def _callmethod(self, methodname, args=(), kwds=NO_KEYWORDS):
         """Call a method of the object; a copy of the result."""
-        kind, result = self._reach.call((self._id, methodname, args, kwds), self._manager)
+        request = self._id, methodname, args, kwds
+        try:
+            # The usual way, at once; `Reach.call` knows the others.
+            line = getattr(self._tls, "connection", None)
+            answer = line and line.call(request)
+        except BaseException as error:
+            self._reach.break_off(error, self._manager)
+            raise
+        kind, result = answer or self._reach.call(request, self._manager)
         if kind == "#RETURN":
             return result
         if kind == "#PROXY":

@@ -106,35 +106,28 @@ class Server(_stdlib.Server):
 
     def _serve(self, conn, ended):
         """Answer the requests that come through a connection; `ended` is raised when no more do."""
-        recv = conn.recv
+        recv, send, answer_to = conn.recv, conn.send, self._answer
         stopped = self.stop_event.is_set
+        # Messages in the family keep what they contain; of others it is kept until the next request was carried out: whoever got a proxy tells us by that.
+        keep = ended is not _procession.LineEnded
         answer = None
         while not stopped():
             try:
-                request = recv()
-                # What the last answer contained is kept until this request was carried out: whoever got a proxy in it tells us here.
-                answer = self._answer(conn, *request)
+                ident, method, args, kwds = recv()
+                answer = answer_to(conn, ident, method, args, kwds)
             except ended:
                 return
             except Exception:
                 answer = "#TRACEBACK", format_exc()
-            request = None
+            args = kwds = None
             try:
-                self._reply(conn.send, answer, ended)
+                send(answer)
             except ended:
                 return
-            if ended is _procession.LineEnded:
-                # Messages in the family keep what they contain.
+            except Exception:
+                send(("#UNSERIALIZABLE", format_exc()))
+            if not keep:
                 answer = None
-
-    @staticmethod
-    def _reply(send, answer, ended):
-        try:
-            send(answer)
-        except ended:
-            raise
-        except Exception:
-            send(("#UNSERIALIZABLE", format_exc()))
 
     def _answer(self, conn, ident, method, args, kwds):
         if ident is None:

@@ -3,8 +3,10 @@
 Ours are contexts of `multiprocessing`, too (subclasses of its `BaseContext`): code that takes a `mp_context=` or `multiprocessing_context=` accepts them.
 """
 
+import itertools
+import sys
+import threading
 from multiprocessing import context as _stdlib
-from multiprocessing import process as _process
 from multiprocessing.context import (
     AuthenticationError,
     BufferTooShort,
@@ -15,7 +17,7 @@ from multiprocessing.context import (
     set_spawning_popen,
 )
 
-from . import process, reduction
+from . import process, reduction, util
 
 __all__ = ()
 
@@ -137,6 +139,13 @@ class BaseContext(_stdlib.BaseContext):
 
         return Array(typecode_or_type, size_or_initializer, lock=lock, ctx=self.get_context())
 
+    def freeze_support(self):
+        """Become the child that this frozen executable was started as, if it was."""
+        if getattr(sys, "frozen", False):
+            from .spawn import freeze_support
+
+            freeze_support()
+
     def allow_connection_pickling(self):
         """Do nothing: connections can be pickled."""
 
@@ -157,9 +166,12 @@ class BaseContext(_stdlib.BaseContext):
         if method is None:
             return self
         try:
-            return _concrete_contexts[method]
+            context = _concrete_contexts[method]
         except KeyError:
             raise ValueError(f"cannot find context for {method!r}") from None
+        if method != "fork":
+            _others_than_fork.add(method)
+        return context
 
     @property
     def reducer(self):
@@ -171,7 +183,7 @@ class BaseContext(_stdlib.BaseContext):
         globals()["reduction"] = module
 
 
-class BaseProcess(_process.BaseProcess):
+class BaseProcess(process.BaseProcess):
     """What the processes of all start methods have in common."""
 
     def interrupt(self):
@@ -180,23 +192,43 @@ class BaseProcess(_process.BaseProcess):
         self._popen.interrupt()
 
     def _bootstrap(self, parent_sentinel=None):
+        """Be the process: run, tell what went wrong, end the threads; the exit code."""
+        from . import popen_fork
+
+        code = 1
+        try:
+            self._take_over(parent_sentinel)
+            self.run()
+            code = 0
+        except SystemExit as end:
+            code = popen_fork.exit_code(end)
+        except KeyboardInterrupt:
+            popen_fork.say_interrupted()
+        except BaseException:
+            popen_fork.say_failed()
+        finally:
+            threading._shutdown()
+            util.info(f"process exiting with exitcode {code}")
+            util._flush_std_streams()
+        return code
+
+    def _take_over(self, parent_sentinel):
+        """Make this the current process, which has a parent and no children."""
         if self._start_method is not None:
             _force_start_method(self._start_method)
-        self.run = _quiet_when_interrupted(self.run)
-        return super()._bootstrap(parent_sentinel)
-
-
-def _quiet_when_interrupted(run):
-    def run_quietly():
-        try:
-            run()
-        except KeyboardInterrupt:
-            from .popen_fork import say_interrupted
-
-            say_interrupted()
-            raise SystemExit(1) from None
-
-    return run_quietly
+        process._process_counter = itertools.count(1)
+        process._children = set()
+        if self._start_method != "forkserver":
+            # The template has done it.
+            util._close_stdin()
+        # What waits for the end of the old object must not do so before this process has forgotten what its parent wanted to be done.
+        old = process._current_process
+        process._current_process = self
+        process._parent_process = process._ParentProcess(self._parent_name, self._parent_pid, parent_sentinel)
+        threading.main_thread()._set_native_id()
+        self._after_fork()
+        del old
+        util.info("child process calling self.run()")
 
 
 class Process(BaseProcess):
@@ -315,5 +347,15 @@ _concrete_contexts = {context._name: context for context in (ForkContext(), Spaw
 _default_context = DefaultContext(_concrete_contexts[_stdlib._default_context.get_all_start_methods()[0]])
 
 
+# The start methods other than fork that this process, or one that forked it, has asked for.
+_others_than_fork = set()
+
+
+def only_forks():
+    """Say whether all processes that this one knows of are forks."""
+    default = _default_context._actual_context or _default_context._default_context
+    return not _others_than_fork and default._name == "fork"
+
+
 def _force_start_method(method):
-    _default_context._actual_context = _concrete_contexts[method]
+    _default_context._actual_context = _default_context.get_context(method)

@@ -281,7 +281,7 @@ SyncManager.register("Iterator", proxytype=IteratorProxy, create_method=False)
 SyncManager.register("AsyncResult", create_method=False)
 
 
-class SharedMemoryManager(BaseManager):
+class SharedMemoryManager(BaseManager, _stdlib.SharedMemoryManager):
     """A manager of shared memory: what it makes is removed when its server ends, in order or because its parent died."""
 
     _Server = SharedMemoryServer

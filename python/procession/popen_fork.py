@@ -7,6 +7,7 @@ import select
 import signal
 import sys
 import threading
+import traceback
 from multiprocessing import popen_fork as _stdlib
 
 from . import _procession, process, util
@@ -27,15 +28,14 @@ class Popen(_stdlib.Popen):
 
     def _launch(self, process_obj):
         parent, by_main_thread = os.getpid(), is_main_thread()
+        # Until `run_child` can catch it, Ctrl-C is not for the child: it would go on as if it were the parent.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self.pid = os.fork()
             if self.pid == 0:
-                run_child(lambda: run(process_obj, open_sentinel(parent), by_main_thread))
-        except BaseException:
-            # A signal's handler may raise before `run_child` could take over: what follows is the parent's.
-            if os.getpid() != parent:
-                os._exit(1)
-            raise
+                run_child(lambda: run(process_obj, open_sentinel(parent), by_main_thread), mask)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         self._watch(open_sentinel(self.pid))
 
     def _watch(self, sentinel, *others):
@@ -131,10 +131,12 @@ def close_fds(fds):
         os.close(fd)
 
 
-def run_child(body):
-    """Run `body` in a process that was forked for it, and end with the exit code that it returns; never returns."""
+def run_child(body, mask=None):
+    """Run `body` in a process that was forked for it, with a signal mask, and end with the exit code that it returns; never returns."""
     code = 1
     try:
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         # What the parent wants done at its exit is not ours to do.
         atexit._clear()
         atexit.register(util._exit_function)
@@ -153,15 +155,23 @@ def exit_code(end):
     """Return what `SystemExit` means, which says it if it is a message."""
     if end.code is None or isinstance(end.code, int):
         return end.code or 0
-    print(end.code, file=sys.stderr)
+    if sys.stderr is not None:
+        sys.stderr.write(f"{end.code}\n")
     return 1
+
+
+def say_failed():
+    """Print the traceback of the exception that ends this process."""
+    if sys.stderr is not None:
+        sys.stderr.write(f"Process {process.current_process().name}:\n")
+        traceback.print_exc()
 
 
 def say_interrupted():
     """Say in one line that Ctrl-C ended this process: it reaches a whole group at once, and one traceback, the parent's, is enough."""
     current = process.current_process()
     if not current.daemon and sys.stderr is not None:
-        print(f"Process {current.name}: KeyboardInterrupt", file=sys.stderr, flush=True)
+        sys.stderr.write(f"Process {current.name}: KeyboardInterrupt\n")
 
 
 def end_child(code):

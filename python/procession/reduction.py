@@ -5,6 +5,7 @@ defined) is sent by value, with cloudpickle.
 """
 
 import copyreg
+import os
 import pickle
 import sys
 import types
@@ -91,9 +92,21 @@ def dispatch_table():
 
 
 def main_is_unreachable():
-    """Say whether no child could import what `__main__` defines: in a notebook, an interactive session, or a program from standard input."""
+    """Say whether children cannot import what `__main__` defines: in a notebook, an interactive session, or a program from standard input or the command line.
+
+    Forked children need not import it. So it is reachable as long as nobody has asked for another start method.
+    """
     main = sys.modules.get("__main__")
-    return getattr(main, "__spec__", None) is None and getattr(main, "__file__", None) is None
+    if getattr(main, "__spec__", None) is not None:
+        return False
+    from . import context
+
+    return not is_file(getattr(main, "__file__", None)) and not context.only_forks()
+
+
+def is_file(path):
+    """Say whether a module's `__file__` names a file: `<stdin>` does not."""
+    return path is not None and not os.path.basename(path).startswith("<")
 
 
 def dump_by_value(obj, sink, error):

@@ -1,13 +1,14 @@
 """What a fresh interpreter does to become the child that it was started as."""
 
 import ast
+import os
 import signal
 import sys
 from multiprocessing import resource_tracker, util
 from multiprocessing import spawn as _stdlib
 from multiprocessing.spawn import get_executable, import_main_path, is_forking, set_executable
 
-from . import _procession, context, popen_fork, process
+from . import _procession, context, popen_fork, process, reduction
 
 __all__ = [
     "_main",
@@ -44,11 +45,12 @@ def execute(fds, **arguments):
     # Until it can say so in a few words, Ctrl-C is not for the child: a half started interpreter has only a traceback to show.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        command = get_command_line(invitation=place.invitation, unblock=signal.SIGINT not in mask, **arguments)
+        unblock = signal.SIGINT not in mask
+        command = get_command_line(invitation=place.invitation, parent_pid=os.getpid(), unblock=unblock, **arguments)
         pid = util.spawnv_passfds(get_executable(), command, [place.fd, *fds])
+        place.taken_by(pid)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    place.taken_by(pid)
     return pid
 
 
@@ -56,6 +58,8 @@ def get_preparation_data(name):
     """Return what the child must know before it unpickles its process object."""
     data = _stdlib.get_preparation_data(name)
     data["start_method"] = context._default_context.get_start_method()
+    if not reduction.is_file(data.get("init_main_from_path")):
+        data.pop("init_main_from_path", None)
     return data
 
 
@@ -67,18 +71,24 @@ def prepare(data):
     _stdlib.prepare(data)
 
 
-def spawn_main(invitation, mail, socket=None, unblock=True):
+def spawn_main(invitation, mail, parent_pid, socket=None, unblock=True):
     """Become the child that this interpreter was started as.
 
     Args:
         invitation: Into the family.
         mail: Name of the queue with what to do.
+        parent_pid: Who invites.
         socket: Descriptor of the connection to serve, for a forkserver.
         unblock: Whether Ctrl-C, blocked while the interpreter started, is for us from now on.
     """
     assert is_forking(sys.argv), "Not forking"
     try:
         code = _become(invitation, mail, socket, unblock)
+    except (OSError, ValueError):
+        # What the parent took with it cannot be found.
+        if os.getppid() == parent_pid:
+            raise
+        code = 1
     except KeyboardInterrupt:
         popen_fork.say_interrupted()
         code = 1

@@ -82,11 +82,11 @@ impl Companion {
 /// A wait that other Python threads' running does not hurt: it is used by the thread that began it only, which waits in between.
 struct InThisThread<'a>(ConditionWait<'a>);
 
-// SAFETY: `Python::detach` runs its closure on the calling thread; nothing here is sent anywhere.
 #[expect(
     unsafe_code,
     reason = "PyO3 asks for `Send` where it means `usable without the GIL`"
 )]
+// SAFETY: `Python::detach` runs its closure on the calling thread; nothing here is sent anywhere.
 unsafe impl Send for InThisThread<'_> {}
 
 impl InThisThread<'_> {

@@ -6,7 +6,7 @@ use crate::letter::{bytes_in, letter_of, letter_of_bytes, object_in};
 use crate::message::{Object, Parcel, handle_of, name_of, reduce, wrong_parcel};
 use crate::wait::{Truth, deadline_after, wait};
 use procession::{GetError, Letter, Packed, PutError, Queue, Readiness};
-use pyo3::exceptions::{PyException, PyRuntimeError, PyValueError};
+use pyo3::exceptions::{PyException, PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 use std::os::fd::{AsRawFd, RawFd};
@@ -26,6 +26,8 @@ pub(crate) struct PyQueue {
     queue: OnceLock<Objects>,
     /// This process will put nothing more.
     closed: AtomicBool,
+    /// This process has put something.
+    used: AtomicBool,
     readiness: OnceLock<Readiness>,
 }
 
@@ -40,6 +42,7 @@ impl PyQueue {
         Ok(Self {
             queue,
             closed: AtomicBool::new(false),
+            used: AtomicBool::new(false),
             readiness: OnceLock::new(),
         })
     }
@@ -170,6 +173,7 @@ impl PyQueue {
         timeout: Option<f64>,
     ) -> PyResult<()> {
         Self::check_closed(slf)?;
+        slf.get().used.store(true, Ordering::Relaxed);
         match letter_of(obj) {
             Ok(letter) => slf.get().put_letter(slf.py(), letter, block.0, timeout),
             Err(error) => Self::unpicklable(slf, error, obj),
@@ -203,8 +207,11 @@ impl PyQueue {
         Ok(self.queue()?.len())
     }
 
-    /// Say whether the queue is empty now.
+    /// Say whether the queue is empty now. Nobody can ask a queue that was used and closed, as in `multiprocessing`.
     fn empty(&self) -> PyResult<bool> {
+        if self.is_closed() && self.used.load(Ordering::Relaxed) {
+            return Err(PyOSError::new_err("handle is closed"));
+        }
         Ok(self.queue()?.is_empty())
     }
 
@@ -292,6 +299,7 @@ impl PyQueue {
         Ok(Self {
             queue: OnceLock::from(queue),
             closed: AtomicBool::new(false),
+            used: AtomicBool::new(false),
             readiness: OnceLock::new(),
         })
     }

@@ -45,9 +45,11 @@ impl PyRLock {
     /// Takes note of an acquisition by this thread.
     #[inline]
     pub(crate) fn note(&self, recovered: bool) {
-        // Taken again, it still is what it was when it was taken first.
-        if recovered || self.lock.depth() == 1 {
-            self.recovered.store(recovered, Ordering::Relaxed);
+        // Taken once more, it still is what it was when it was taken first.
+        if recovered {
+            self.recovered.store(true, Ordering::Relaxed);
+        } else if self.recovered() && self.lock.depth() == 1 {
+            self.recovered.store(false, Ordering::Relaxed);
         }
     }
 
