@@ -17,11 +17,14 @@ import dask.bag
 import joblib
 import pytest
 from substitution.backend import ExecutorBackend
+from tqdm import tqdm
 from tqdm.contrib.concurrent import process_map
 
 from procession.futures import ProcessPoolExecutor, ThreadPoolExecutor, WorkerDied
 
 PATIENCE = 60
+# No thread that watches the bars, for good.
+tqdm.monitor_interval = 0
 
 
 def square(x):
@@ -209,7 +212,6 @@ ALIASED = """
 """
 
 
-@pytest.mark.leaves
 def test_a_program_that_knows_no_other(method, tmp_path):
     script = tmp_path / "program.py"
     script.write_text(textwrap.dedent(ALIASED))

@@ -170,6 +170,9 @@ class Future(_procession.Task, _base.Future):
             CancelledError: The call was cancelled.
         """
         try:
+            if "_condition" in vars(self):
+                # Others watch it, too, and are told before us: a progress bar is not behind the results.
+                return _base.Future.result(self, timeout)
             if not self.wait_done(timeout):
                 raise TimeoutError
             return self.fetch()
@@ -187,6 +190,8 @@ class Future(_procession.Task, _base.Future):
             TimeoutError: It is not done in time.
             CancelledError: The call was cancelled.
         """
+        if "_condition" in vars(self):
+            return _base.Future.exception(self, timeout)
         if not self.wait_done(timeout):
             raise TimeoutError
         if self.is_revoked():
@@ -370,7 +375,8 @@ class ProcessPoolExecutor(_Submits, _stdlib.ProcessPoolExecutor):
                 _forget_finished()
                 self._crew = self._make_crew()
                 _crews.add(self._crew)
-                weakref.finalize(self, self._crew.let_run).atexit = False
+                self._let_run = weakref.finalize(self, self._crew.let_run)
+                self._let_run.atexit = False
         return self._crew
 
     def _make_crew(self):
@@ -422,6 +428,9 @@ class ProcessPoolExecutor(_Submits, _stdlib.ProcessPoolExecutor):
         if wait:
             crew.join()
             _crews.discard(crew)
+            # An executor that is kept for no more than its name costs nothing.
+            self._let_run.detach()
+            self._crew = None
 
     def terminate_workers(self):
         """Shut down at once: cancel what no worker has begun, and end the workers with SIGTERM."""
