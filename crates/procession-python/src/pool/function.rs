@@ -47,11 +47,14 @@ impl Shipped {
     }
 }
 
+/// A function, and what was sent for it.
+type Named = (Py<PyAny>, Arc<Shipped>);
+
 /// The named functions that a crew has sent.
 #[derive(Default)]
 pub(super) struct Functions {
     /// By address; the object itself keeps the address from being another's.
-    named: Mutex<HashMap<usize, (Py<PyAny>, Arc<Shipped>)>>,
+    named: Mutex<HashMap<usize, Named>>,
 }
 
 impl Functions {
