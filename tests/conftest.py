@@ -32,25 +32,15 @@ def ctx(method):
 
 @pytest.fixture(scope="session", autouse=True)
 def warm():
-<<<<<<< HEAD
     """Start what a program keeps for good: the family's memory, the forkserver, the sockets for ringing and being rung."""
-=======
-    """Start what a program keeps for good: the family's memory, the forkserver, the socket that rings the bells of others."""
->>>>>>> wt-wild
     for method in METHODS:
         process = procession.get_context(method).Process(target=int)
         process.start()
         process.join()
-<<<<<<< HEAD
     left, right = procession.Pipe()
     right.fileno()
     left.send(None)
     connection.wait([left], 0.001)
-=======
-    queue = procession.SimpleQueue()
-    queue._reader.fileno()
-    queue.put("ring")
->>>>>>> wt-wild
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -375,13 +375,8 @@ class ProcessPoolExecutor(_Submits, _stdlib.ProcessPoolExecutor):
                 _forget_finished()
                 self._crew = self._make_crew()
                 _crews.add(self._crew)
-<<<<<<< HEAD
                 self._when_dropped = weakref.finalize(self, self._crew.let_run)
                 self._when_dropped.atexit = False
-=======
-                self._let_run = weakref.finalize(self, self._crew.let_run)
-                self._let_run.atexit = False
->>>>>>> wt-wild
         return self._crew
 
     def _make_crew(self):
@@ -433,13 +428,8 @@ class ProcessPoolExecutor(_Submits, _stdlib.ProcessPoolExecutor):
         if wait:
             crew.join()
             _crews.discard(crew)
-<<<<<<< HEAD
             # What the crew kept open goes with it.
             self._when_dropped.detach()
-=======
-            # An executor that is kept for no more than its name costs nothing.
-            self._let_run.detach()
->>>>>>> wt-wild
             self._crew = None
 
     def terminate_workers(self):
