@@ -7,18 +7,15 @@ import os
 import pathlib
 import threading
 import time
-from multiprocessing import resource_tracker
+from multiprocessing import resource_sharer, resource_tracker
 
 import pytest
 
 import procession
+from procession import connection
 
 METHODS = ("fork", "spawn", "forkserver")
 PATIENCE = 20
-
-
-def pytest_configure(config):
-    config.addinivalue_line("markers", "leaves: may leave processes, descriptors or threads behind")
 
 
 @pytest.fixture(params=METHODS)
@@ -35,20 +32,23 @@ def ctx(method):
 
 @pytest.fixture(scope="session", autouse=True)
 def warm():
-    """Start what a program keeps for good: the family's memory, the forkserver."""
+    """Start what a program keeps for good: the family's memory, the forkserver, the sockets for ringing and being rung."""
     for method in METHODS:
         process = procession.get_context(method).Process(target=int)
         process.start()
         process.join()
+    left, right = procession.Pipe()
+    right.fileno()
+    left.send(None)
+    connection.wait([left], 0.001)
 
 
-@pytest.fixture(autouse=True)
-def leaks(request, warm):
-    """Fail a test that leaves more processes, descriptors or threads than it found."""
+@pytest.fixture(autouse=True, scope="module")
+def leaks(warm):
+    """Fail tests that leave more processes, descriptors or threads than they found: those of a module, which may share a pool."""
     before = [look() for look in (processes, descriptors, threads)]
     yield
-    if request.node.get_closest_marker("leaves"):
-        return
+    resource_sharer.stop()
     deadline = time.monotonic() + PATIENCE
     while left := list_left(before):
         assert time.monotonic() < deadline, f"left behind: {left}"

@@ -486,3 +486,25 @@ def test_states_of_a_manager():
         manager.start()
     with pytest.raises(procession.ProcessError, match="has shut down"):
         manager.start()
+
+
+def test_a_killed_group_leaves_no_files():
+    program = """if True:
+        import threading
+        import procession
+        manager = procession.Manager()
+        kept = manager.dict(a=1), procession.RawArray("d", 100_000), procession.Value("i"), procession.Array("c", 10)
+        print("made", flush=True)
+        threading.Event().wait()
+    """
+    before = set(os.listdir("/dev/shm"))
+    with tempfile.TemporaryDirectory() as folder:
+        environment = {**os.environ, "TMPDIR": folder}
+        with subprocess.Popen(
+            [sys.executable, "-c", program], stdout=subprocess.PIPE, env=environment, start_new_session=True
+        ) as process:
+            assert process.stdout.readline() == b"made\n"
+            os.killpg(process.pid, signal.SIGKILL)
+            process.stdout.read()
+        assert os.listdir(folder) == []
+    assert set(os.listdir("/dev/shm")) <= before

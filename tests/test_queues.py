@@ -15,22 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import procession as mp
-import procession.queues
+from procession import queues
 from procession.connection import wait
 
 PATIENCE = 60
-
-
-@pytest.fixture(params=["fork", "spawn", "forkserver"])
-def ctx(request):
-    context = mp.get_context(request.param)
-    try:
-        process = context.Process(target=int)
-        process.start()
-    except ImportError:
-        pytest.skip("no such start method yet")
-    process.join()
-    return context
 
 
 def _put_all(target, items):
@@ -226,7 +214,7 @@ def test_what_cannot_be_unpickled_is_an_error_of_get_and_the_queue_goes_on():
     assert items.get() == 2
 
 
-class Telling(mp.queues.Queue):
+class Telling(queues.Queue):
     told = None
 
     def _on_queue_feeder_error(self, e, obj):
@@ -252,7 +240,7 @@ def test_subclasses_travel(ctx):
 
 def test_joinable(ctx):
     tasks, done = ctx.JoinableQueue(), ctx.Queue()
-    assert isinstance(tasks, mp.queues.Queue)
+    assert isinstance(tasks, queues.Queue)
     process = ctx.Process(target=_work, args=(tasks, done))
     process.start()
     for number in range(100):
@@ -310,8 +298,8 @@ def test_the_descriptor_of_a_reader_says_whether_there_is_an_item():
 
 
 def test_generic_aliases():
-    assert mp.queues.Queue[int].__origin__ is mp.queues.Queue
-    assert mp.queues.SimpleQueue[int].__args__ == (int,)
+    assert queues.Queue[int].__origin__ is queues.Queue
+    assert queues.SimpleQueue[int].__args__ == (int,)
 
 
 ITEMS = st.recursive(

@@ -120,7 +120,6 @@ def cross_validate(arrays, **how):
     return parallel(joblib.delayed(score)(x, y, train, test) for train, test in folds(len(x), 5))
 
 
-@pytest.mark.leaves  # joblib starts a resource tracker of its own, for good.
 def test_joblib_with_our_context(ctx, arrays):
     """The stdlib's pool under joblib's memory-mapping one, with our processes, pipes and locks."""
     parallel = joblib.Parallel(n_jobs=2, backend=ctx)

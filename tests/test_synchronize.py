@@ -141,7 +141,6 @@ def outcome(call, module, context):
         return type(error), str(error)
 
 
-@pytest.mark.leaves  # the standard library's heap
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: inspect.getsource(call).strip().removeprefix("lambda s, c: "))
 def test_does_what_the_standard_library_does(call):
     expected = outcome(call, stdlib, multiprocessing.get_context("fork"))

@@ -21,7 +21,7 @@ def count_words(path):
 class WordCount:
     """Words of the Python files of the standard library, a task for each file."""
 
-    title = "words of the standard library, a task a file"
+    title = "words of the stdlib, a task a file"
     unit = "file"
     files: list
 
@@ -56,7 +56,7 @@ def soften(image):
 class Images:
     """Images of 16 MiB, there and back."""
 
-    title = "blurring NumPy images of 16 MiB, there and back"
+    title = "NumPy images of 16 MiB, there and back"
     unit = "image"
     total: int
 
@@ -88,7 +88,7 @@ def collatz(n):
 class SmallTasks:
     """Many small tasks, each sent by itself."""
 
-    title = "small tasks, each by itself (chunksize=1)"
+    title = "small tasks, each by itself"
     unit = "task"
     total: int
 

@@ -18,7 +18,7 @@ MODULES = {"multiprocessing": multiprocessing, "procession": procession}
 
 def timed(job, module, bar):
     """Run a job; its seconds and what it found."""
-    bar.set_description(f"{job.title}, {module.__name__}")
+    bar.set_description(f"{job.title.split(',')[0]}, {module.__name__}")
     start = time.perf_counter()
     found = job.run(module, bar.update)
     return time.perf_counter() - start, found
@@ -33,7 +33,7 @@ def main():
     times = {}
     for job in todo:
         for name, module in MODULES.items():
-            with tqdm(total=job.total, unit=job.unit, unit_scale=True, leave=False, file=sys.stderr) as bar:
+            with tqdm(total=job.total, unit=job.unit, unit_scale=job.total > 9999, leave=False, file=sys.stderr) as bar:
                 times[job.title, name] = timed(job, module, bar)
     print_table(todo, times)
     agreed = all(times[job.title, "multiprocessing"][1] == times[job.title, "procession"][1] for job in todo)
@@ -42,11 +42,12 @@ def main():
 
 
 def print_table(todo, times):
-    """Print a line for each job: what it found, both times, the ratio."""
-    print(f"{'job':<44} {'multiprocessing':>15} {'procession':>11} {'faster':>7}")
+    """Print a line for each job, with both times and the ratio; below it, what the jobs found."""
+    print(f"{'job':<38} {'multiprocessing':>15} {'procession':>12} {'faster':>8}")
     for job in todo:
-        (theirs, found), (ours, _) = times[job.title, "multiprocessing"], times[job.title, "procession"]
-        print(f"{job.title:<44} {theirs:>13.2f} s {ours:>9.2f} s {theirs / ours:>6.1f}x   {job.describe(found)}")
+        (theirs, _), (ours, _) = times[job.title, "multiprocessing"], times[job.title, "procession"]
+        print(f"{job.title:<38} {theirs:>13.2f} s {ours:>10.2f} s {theirs / ours:>7.1f}x")
+    print("\n" + "\n".join(job.describe(times[job.title, "procession"][1]) for job in todo))
 
 
 if __name__ == "__main__":

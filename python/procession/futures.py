@@ -25,6 +25,7 @@ from concurrent.futures import (
     as_completed,
     wait,
 )
+from concurrent.futures import process as _stdlib
 from concurrent.futures.process import BrokenProcessPool
 
 from . import _procession
@@ -169,6 +170,9 @@ class Future(_procession.Task, _base.Future):
             CancelledError: The call was cancelled.
         """
         try:
+            if "_condition" in vars(self):
+                # Others watch it, too, and are told before us: a progress bar is not behind the results.
+                return _base.Future.result(self, timeout)
             if not self.wait_done(timeout):
                 raise TimeoutError
             return self.fetch()
@@ -186,6 +190,8 @@ class Future(_procession.Task, _base.Future):
             TimeoutError: It is not done in time.
             CancelledError: The call was cancelled.
         """
+        if "_condition" in vars(self):
+            return _base.Future.exception(self, timeout)
         if not self.wait_done(timeout):
             raise TimeoutError
         if self.is_revoked():
@@ -324,8 +330,10 @@ os.register_at_fork(after_in_child=_crews.clear)
 threading._register_atexit(_at_exit)
 
 
-class ProcessPoolExecutor(_Submits):
+class ProcessPoolExecutor(_Submits, _stdlib.ProcessPoolExecutor):
     """Worker processes that run calls.
+
+    A subclass of the standard library's, for code that asks whether something is one; all methods are our own.
 
     Args:
         max_workers: How many; `None`: as many as there are CPUs for us (affinity and control-group quota count).
@@ -396,6 +404,13 @@ class ProcessPoolExecutor(_Submits):
             name: For messages.
         """
         return _WithOptions(self, (timeout, retries, priority, name))
+
+    def map(self, fn, *iterables, timeout=None, chunksize=1, buffersize=None):
+        """Return an iterator over the results of `fn` for the items of the iterables; the arguments are those of `concurrent.futures`."""
+        if buffersize is None and getattr(self.submit, "__func__", None) is not _Submits.submit:
+            # Somebody put another `submit` in the place of ours, and relies on its being called: tqdm's `process_map`, for one.
+            return _stdlib.ProcessPoolExecutor.map(self, fn, *iterables, timeout=timeout, chunksize=chunksize)
+        return super().map(fn, *iterables, timeout=timeout, chunksize=chunksize, buffersize=buffersize)
 
     def shutdown(self, wait=True, *, cancel_futures=False):
         """Take no more calls.

@@ -5,6 +5,7 @@ pickled is an error of `put`.
 """
 
 import threading
+from multiprocessing import queues as _stdlib
 from queue import Empty, Full
 from types import GenericAlias
 
@@ -15,6 +16,11 @@ from .reduction import ForkingPickler
 __all__ = ["JoinableQueue", "Queue", "SimpleQueue"]
 
 _ = (Empty, Full)
+
+
+def __getattr__(name):
+    """Find what this module does not define in that of `multiprocessing`: loky imports its `_sentinel`."""
+    return getattr(_stdlib, name)
 
 
 class _SideLock:

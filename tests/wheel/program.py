@@ -33,8 +33,7 @@ def try_out(ctx):
     assert process.exitcode == 0
     with ctx.Manager() as manager:
         assert manager.dict({"a": 1}).copy() == {"a": 1}
-    with ctx.Value("i", 3) as value:
-        assert value == 3
+    assert ctx.Value("i", 3).value == 3
 
 
 if __name__ == "__main__":

@@ -116,6 +116,15 @@ pub fn leave_family() {
 ///
 /// # Errors
 /// The heap cannot be made.
+///
+/// # Examples
+/// ```
+/// use procession::embed;
+///
+/// let me = embed::participant()?;
+/// assert!(embed::is_there(me));
+/// # Ok::<(), procession::HeapError>(())
+/// ```
 pub fn participant() -> Result<u32, HeapError> {
     join()?;
     Ok(me().to_word())

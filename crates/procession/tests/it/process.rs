@@ -640,3 +640,17 @@ fn a_forkserver_leaves_nobody_behind() {
         std::thread::yield_now();
     }
 }
+
+#[test]
+fn a_participant_is_there_until_its_process_has_ended() {
+    use procession::embed;
+    let asks = |()| embed::participant().expect("participant");
+    for method in METHODS {
+        let child = builder(method, asks, ()).start().expect("start");
+        let participant = child.join().expect("join");
+        assert!(!embed::is_there(participant));
+        assert_ne!(participant, embed::participant().expect("participant"));
+    }
+    assert!(embed::is_there(embed::participant().expect("participant")));
+    assert!(!embed::is_there(0));
+}
