@@ -26,6 +26,8 @@ from substitution.loader import Loader
 PATIENCE = 60
 TESTS = pathlib.Path(__file__).parent
 
+pytestmark = pytest.mark.leaves("joblib: a resource tracker of its own, for good")
+
 
 def square(x):
     return x * x

@@ -34,9 +34,9 @@ class Popen(_stdlib.Popen):
             self.pid = os.fork()
             if self.pid == 0:
                 run_child(lambda: run(process_obj, open_sentinel(parent), by_main_thread), mask)
+            self._watch(open_sentinel(self.pid))
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        self._watch(open_sentinel(self.pid))
 
     def _watch(self, sentinel, *others):
         """Take charge of the sentinel of the process, and other descriptors."""
@@ -73,6 +73,7 @@ class Popen(_stdlib.Popen):
         code = look(self.sentinel)
         if code is not None:
             self.returncode = code
+            _procession.bury(self.pid)
             forget(self.sentinel)
         elif self.returncode is None:
             self.returncode = UNKNOWN

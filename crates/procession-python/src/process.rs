@@ -96,6 +96,12 @@ fn die_with(parent: u32, by_main_thread: bool) -> PyResult<()> {
     embed::die_with(parent, by_main_thread).map_err(Raise::raise)
 }
 
+/// Say that the child with this pid has ended, before it is reaped: what it held goes back to the others.
+#[pyfunction]
+fn bury(py: Python<'_>, pid: u32) {
+    py.detach(|| embed::bury(pid));
+}
+
 /// Return how many CPUs this process may use: affinity and control-group quota count.
 #[pyfunction]
 fn cpu_count() -> usize {
@@ -107,6 +113,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(leave_family, module)?)?;
     module.add_function(wrap_pyfunction!(fork_sibling, module)?)?;
     module.add_function(wrap_pyfunction!(die_with, module)?)?;
+    module.add_function(wrap_pyfunction!(bury, module)?)?;
     module.add_function(wrap_pyfunction!(cpu_count, module)?)?;
     module.add_class::<PyPlace>()
 }

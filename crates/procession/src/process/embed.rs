@@ -15,7 +15,8 @@
 pub use crate::sync::{BarrierArrival, ConditionWait};
 
 use crate::family::{
-    Invitation, Owner, Role, attach, fork_with_hooks, join, leave, patrol, reap_dead, reserve_place,
+    Invitation, Owner, Role, attach, fork_with_hooks, join, leave, patrol, reap_dead, reap_process,
+    reserve_place,
 };
 use crate::heap::{Handle, Heap, HeapError, me, the_heap};
 use crate::sys::fork::Fork;
@@ -179,6 +180,11 @@ pub fn interruptible<R>(wait: impl FnOnce() -> R) -> R {
 /// There is none, or none is free.
 pub fn duplicate(fd: RawFd) -> io::Result<OwnedFd> {
     env::duplicate(fd)
+}
+
+/// Says that the child with this pid has ended, and is about to be reaped in the system: what it held is given back, and who waits for it told, before anybody goes on.
+pub fn bury(pid: u32) {
+    reap_process(pid);
 }
 
 /// Looks for the dead, unless somebody of the family did so a moment ago, and gives back what they held. For those who poll: waits do it by themselves.
