@@ -491,8 +491,8 @@ INTERRUPTED = """
         method, path = sys.argv[1:]
         with procession.get_context(method).Pool(1) as pool:
             result = pool.apply_async(report, (path,))
-            threading.Thread(target=interrupt_when, args=(path,)).start()
             try:
+                threading.Thread(target=interrupt_when, args=(path,)).start()
                 result.get()
             except KeyboardInterrupt:
                 print("interrupted")
