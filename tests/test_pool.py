@@ -396,6 +396,7 @@ def test_initializers(ctx):
 
 def test_the_end_of_a_pool(ctx):
     pool = ctx.Pool(1)
+    pool.apply(square, (1,))
     repr(pool)
     with pytest.raises(ValueError, match="still running"):
         pool.join()
@@ -423,6 +424,7 @@ def test_the_end_of_a_pool(ctx):
 
 def test_a_pool_that_is_dropped_running_warns(ctx):
     pool = ctx.Pool(1)
+    pool.apply(square, (1,))
     workers = list(pool._pool)
     with pytest.warns(ResourceWarning, match="unclosed running multiprocessing pool"):
         del pool
@@ -439,6 +441,8 @@ def test_bad_arguments(ctx):
     with pytest.raises(TypeError, match="callable"):
         ctx.Pool(1, initializer=5)
     with ctx.Pool(1) as pool:
+        # Up before it is ended: a forkserver whose child is killed on its way up ends, too, and is started anew.
+        pool.apply(square, (1,))
         with pytest.raises(ValueError, match="Chunksize"):
             pool.imap(square, [], chunksize=0)
         with pytest.raises(TypeError):
@@ -491,8 +495,8 @@ INTERRUPTED = """
         method, path = sys.argv[1:]
         with procession.get_context(method).Pool(1) as pool:
             result = pool.apply_async(report, (path,))
-            threading.Thread(target=interrupt_when, args=(path,)).start()
             try:
+                threading.Thread(target=interrupt_when, args=(path,)).start()
                 result.get()
             except KeyboardInterrupt:
                 print("interrupted")
