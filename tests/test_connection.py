@@ -223,6 +223,46 @@ def test_the_descriptor_notices_a_killed_peer(ctx):
     process.join()
 
 
+def test_what_another_process_has_taken_is_not_announced(ctx):
+    here, there = ctx.Pipe()
+    poller = select.poll()
+    poller.register(here, select.POLLIN)
+    there.send("for the child")
+    assert poller.poll(PATIENCE * 1000)
+    child = ctx.Process(target=here.__class__.recv, args=(here,))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    # Whoever polls anew asks for the descriptor.
+    poller = select.poll()
+    poller.register(here, select.POLLIN)
+    assert poller.poll(0) == []
+    there.send("for us")
+    assert poller.poll(PATIENCE * 1000)
+    assert here.recv() == "for us"
+
+
+def test_a_forked_child_polls_a_descriptor_of_its_own():
+    ctx = mp.get_context("fork")
+    here, there = ctx.Pipe()
+    here.fileno()
+    answers, tell = ctx.Pipe(False)
+    child = ctx.Process(target=_poll_and_tell, args=(here, tell))
+    child.start()
+    assert answers.recv() == "polling"
+    there.send("for the child")
+    assert answers.recv() == "for the child"
+    child.join()
+
+
+def _poll_and_tell(conn, tell):
+    poller = select.poll()
+    poller.register(conn, select.POLLIN)
+    tell.send("polling")
+    assert poller.poll(PATIENCE * 1000)
+    tell.send(conn.recv())
+
+
 def _kill_soon(pid):
     time.sleep(0.05)
     os.kill(pid, signal.SIGKILL)

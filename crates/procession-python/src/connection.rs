@@ -224,6 +224,8 @@ impl PyConnection {
             return Err(PyOSError::new_err("handle is closed"));
         };
         if let Some(readiness) = readiness {
+            // Whoever asks is about to poll: what another process has taken meanwhile is not there any more, and a forked child gets a descriptor of its own.
+            readiness.arm().map_err(Raise::raise)?;
             return Ok(readiness.as_raw_fd());
         }
         let fresh = end.readiness().map_err(Raise::raise)?;

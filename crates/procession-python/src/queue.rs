@@ -239,6 +239,8 @@ impl PyQueue {
     /// Return a descriptor that is readable while there are items.
     fn _fileno(&self) -> PyResult<RawFd> {
         if let Some(readiness) = self.readiness.get() {
+            // As that of a connection.
+            readiness.arm().map_err(Raise::raise)?;
             return Ok(readiness.as_raw_fd());
         }
         let fresh = self.queue()?.readiness().map_err(Raise::raise)?;
