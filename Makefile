@@ -10,11 +10,15 @@ VENV := .venv
 VENV_BENCH := .venv-bench
 export RUST_BACKTRACE ?= 0
 
-.PHONY: help demo test test-rust test-python lint python conformance fmt doc bench bench-python wheel loom crash clean
+.PHONY: help demo demo-rust test test-rust test-python lint python conformance fmt doc bench bench-python wheel loom crash clean
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
-demo: ## word count and checksums of a real source tree, sequential and in processes, with a progress bar
+demo: $(VENV)/ready ## words, images and small tasks in Python, multiprocessing beside procession, with progress and a table of times
+	$(VENV)/bin/maturin develop --quiet --profile wheel
+	$(VENV)/bin/python examples/wordcount/main.py
+
+demo-rust: ## word count and checksums of a real source tree in Rust, sequential and in processes
 	$(CARGO) run --quiet --release -p procession-examples --bin checksums
 
 test: test-rust test-python ## all tests, Rust and Python
@@ -27,13 +31,14 @@ test-rust: ## unit, integration and documentation tests, and the examples end to
 test-python: python ## the Python package's own tests (TESTS="tests/test_pool.py -k killed")
 	$(VENV)/bin/python -m pytest $(TESTS)
 
-lint: $(VENV)/ready ## formatting, clippy, ruff and documentation, warnings are errors
+lint: python ## formatting, clippy, ruff and documentation, warnings are errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy -p procession -p procession-examples --all-targets -- -D warnings
 	PYO3_PYTHON=$(abspath $(VENV)/bin/python) $(CARGO) clippy -p procession-python --lib -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc -p procession --no-deps --document-private-items
 	$(VENV)/bin/ruff check --quiet
 	$(VENV)/bin/ruff format --quiet --check
+	$(VENV)/bin/mypy
 
 python: $(VENV)/ready ## build the Python package into python/procession, for .venv (PROFILE=wheel to measure)
 	$(VENV)/bin/maturin develop --quiet --profile $(PROFILE)
