@@ -679,6 +679,21 @@ def test_a_party_killed_before_it_came_breaks_the_barrier(ctx):
     process.join()
 
 
+def test_a_child_that_is_no_party_may_be_killed(ctx):
+    barrier, here = ctx.Barrier(2), ctx.Event()
+    bystander = start(ctx, _hold, None, here)
+    assert here.wait(PATIENCE)
+    party = start(ctx, _meet_once, barrier)
+    until(lambda: barrier.n_waiting == 1)
+    kill(bystander)
+    assert barrier.wait(PATIENCE) == 1
+    end(party)
+
+
+def _meet_once(barrier):
+    barrier.wait(PATIENCE)
+
+
 def _hold(barrier, here):
     here.set()
     time.sleep(PATIENCE)

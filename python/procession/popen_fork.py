@@ -227,4 +227,8 @@ def run(process_obj, parent, by_main_thread):
     """Run a process object in a process that was forked from where it was made; the exit code."""
     if process_obj.daemon:
         die_with(process_obj._parent_pid, by_main_thread)
+    for argument in (*process_obj._args, *process_obj._kwargs.values()):
+        # Of all that was inherited, this is what the process is for.
+        if isinstance(argument, _procession.Barrier):
+            argument._take_part()
     return process_obj._bootstrap(parent)

@@ -3,7 +3,7 @@
 use crate::error::{BrokenBarrierError, Raise};
 use crate::message::{Object, Parcel, Reduced, reduce_with, wrong_parcel};
 use crate::wait::{Deadline, deadline_after, wait};
-use procession::embed::BarrierArrival;
+use procession::embed::{BarrierArrival, selective_barrier, take_part};
 use procession::{Barrier, BarrierError, BarrierWaitResult};
 use pyo3::exceptions::{PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
@@ -36,6 +36,12 @@ impl PyBarrier {
             .get()
             .ok_or_else(|| PyRuntimeError::new_err("the barrier's __init__ was not called"))
     }
+}
+
+/// A barrier that this process was given: it is a party. One that it inherited by a fork is somebody else's, until it arrives.
+fn given(barrier: Barrier) -> Barrier {
+    take_part(&barrier);
+    barrier
 }
 
 /// Arrives. The time does not count here, as in `threading`.
@@ -76,7 +82,7 @@ impl PyBarrier {
         let _ = kwargs;
         let made = match Parcel::of(args.get_item(0).ok().as_ref()) {
             Some(Object::Barrier(barrier)) => Made {
-                barrier,
+                barrier: given(barrier),
                 action: args.get_item(1)?.extract()?,
                 timeout: args.get_item(2)?.extract()?,
             }
@@ -97,13 +103,19 @@ impl PyBarrier {
         let parties = usize::try_from(parties.max(0))
             .map_err(|_| PyValueError::new_err("too many parties"))?;
         let made = Made {
-            barrier: Barrier::new(parties).map_err(Raise::raise)?,
+            barrier: selective_barrier(parties).map_err(Raise::raise)?,
             action,
             timeout,
         };
         self.made
             .set(made)
             .map_err(|_| PyRuntimeError::new_err("a barrier cannot be made twice"))
+    }
+
+    /// Say that this process is a party: if it is killed, the barrier breaks.
+    fn _take_part(&self) -> PyResult<()> {
+        take_part(&self.made()?.barrier);
+        Ok(())
     }
 
     /// Wait for the others; return how many had come before.

@@ -12,6 +12,7 @@
 //!
 //! Waits that such a runtime must interrupt for its signals: [`interruptible`], [`ConditionWait`], [`BarrierArrival`].
 
+use crate::sync::{Barrier, NewBarrierError};
 pub use crate::sync::{BarrierArrival, ConditionWait};
 
 use crate::family::{
@@ -190,6 +191,20 @@ pub fn bury(pid: u32) {
 /// Looks for the dead, unless somebody of the family did so a moment ago, and gives back what they held. For those who poll: waits do it by themselves.
 pub fn look_around() {
     patrol();
+}
+
+/// A barrier of which a process is a party only after it has arrived, or called [`take_part`]: for runtimes whose forked children inherit handles that they do not want. One that holds
+/// it, is no party and dies, does not break it.
+///
+/// # Errors
+/// As [`Barrier::new`].
+pub fn selective_barrier(parties: usize) -> Result<Barrier, NewBarrierError> {
+    Barrier::selective(parties)
+}
+
+/// This process is a party of the barrier from now on: its death breaks it, even if it has not arrived yet.
+pub fn take_part(barrier: &Barrier) {
+    barrier.take_part();
 }
 
 /// From now on the descriptors of [`Readiness`](crate::Readiness) in this process, and in those forked from it, say that there *is* something, not that somebody should look: they

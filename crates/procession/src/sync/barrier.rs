@@ -5,8 +5,8 @@ use super::raw::{
     Arrival, BARRIER_MAX, BarrierError as RawError, Deadline, RawArrival, RawBarrier,
 };
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
-use crate::family::Waiter;
-use crate::heap::{Block, BlockRef, Container, Death, HeapError, Object, Shared, block_table};
+use crate::family::{MAX_PARTICIPANTS, Owner, Waiter};
+use crate::heap::{Block, BlockRef, Container, Death, HeapError, Object, Shared, block_table, me};
 use crate::kinds::Kind;
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -14,22 +14,50 @@ use std::time::{Duration, Instant};
 /// Parties whose records fit into the object itself.
 const INLINE: usize = 4;
 
-/// A barrier as it lies in the heap: one granule, and a block of records if it has many parties.
+/// Words of one bit for each place in the family.
+const PLACES: usize = MAX_PARTICIPANTS / 64;
+
+/// A barrier as it lies in the heap, and a block of records if it has many parties.
+///
+/// Who holds a barrier and dies breaks it. Where handles are inherited by all children (a runtime that forks), that would make every child a party: such a barrier is *selective*, and
+/// counts only processes that said so ([`SharedBarrier::take_part`]), each by its bit in `taking_part`. A bit is set before the process first arrives, and cleared when it is reaped.
 #[repr(C)]
 #[derive(Debug, zerocopy::FromBytes)]
 pub(crate) struct SharedBarrier {
     pub(crate) raw: RawBarrier,
     parties: AtomicU32,
-    spare: AtomicU32,
+    /// Not zero: not all who hold it are parties.
+    selective: AtomicU32,
     /// The block of records, if they are not inline.
     block: AtomicU64,
     inline: [RawArrival; INLINE],
+    taking_part: [AtomicU64; PLACES],
 }
-const _: () = assert!(size_of::<SharedBarrier>() <= 64);
+const _: () = assert!(size_of::<SharedBarrier>() <= 64 + MAX_PARTICIPANTS / 8);
 
 impl SharedBarrier {
     fn block(&self) -> Option<BlockRef> {
         BlockRef::from_bits(self.block.load(Ordering::Acquire))
+    }
+
+    fn place(&self, owner: Owner) -> Option<(&AtomicU64, u64)> {
+        let word = self.taking_part.get(owner.slot() / 64)?;
+        Some((word, 1 << (owner.slot() % 64)))
+    }
+
+    /// This process is a party from now on.
+    pub(crate) fn take_part(&self) {
+        if let Some((word, bit)) = self.place(me())
+            && word.load(Ordering::Relaxed) & bit == 0
+        {
+            word.fetch_or(bit, Ordering::SeqCst);
+        }
+    }
+
+    /// That process is no party any more; whether it was one.
+    fn leave(&self, owner: Owner) -> bool {
+        self.place(owner)
+            .is_some_and(|(word, bit)| word.fetch_and(!bit, Ordering::SeqCst) & bit != 0)
     }
 
     pub(crate) fn records(&self) -> &[RawArrival] {
@@ -51,7 +79,8 @@ impl Object for SharedBarrier {
         let port = Waiter::new();
         self.raw.reap(self.records(), &port, death.owner);
         // A party that will never come: the others would wait for ever.
-        if death.held && !death.clean {
+        let was_party = self.leave(death.owner) || self.selective.load(Ordering::SeqCst) == 0;
+        if death.held && !death.clean && was_party {
             self.raw.abort(&port);
         }
     }
@@ -211,6 +240,17 @@ impl Barrier {
         Ok(Self { shared, _item: () })
     }
 
+    /// As [`Barrier::new`], but who holds it is a party only after having arrived or said so.
+    pub(crate) fn selective(parties: usize) -> Result<Self, NewBarrierError> {
+        let barrier = Self::new(parties)?;
+        barrier.shared.selective.store(1, Ordering::SeqCst);
+        Ok(barrier)
+    }
+
+    pub(crate) fn take_part(&self) {
+        self.shared.take_part();
+    }
+
     pub(crate) fn machine(&self) -> (&RawBarrier, &[RawArrival]) {
         (&self.shared.raw, self.shared.records())
     }
@@ -316,6 +356,7 @@ impl Barrier {
             // Its memory was overwritten: nobody can meet here.
             return Err(BarrierError::Broken);
         }
+        self.shared.take_part();
         let arrival = raw.arrive(records, &port, deadline).map_err(public)?;
         let is_leader = arrival.is_last;
         let passed = if is_leader {

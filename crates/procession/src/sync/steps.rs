@@ -164,6 +164,7 @@ impl Barrier {
             // Its memory was overwritten: nobody can meet here.
             return Err(BarrierError::Broken);
         }
+        self.take_part();
         let arrival = raw.arrive(records, &Waiter::new(), Some(deadline));
         Ok(BarrierArrival {
             barrier: self,

@@ -1,7 +1,10 @@
 //! The engine inside another runtime: places for programs that others execute, siblings, death with the parent, waits that signals end.
 
 use crate::forked::{forever, fork, until};
-use procession::embed::{Place, die_with, fork_sibling, interruptible, join_family, leave_family};
+use procession::embed::{
+    Place, bury, die_with, fork_sibling, interruptible, is_there, join_family, leave_family,
+    participant, selective_barrier, take_part,
+};
 use procession::{GetError, Handle, Queue};
 use std::io;
 use std::os::unix::process::{CommandExt, parent_id};
@@ -193,4 +196,24 @@ fn a_signal_ends_an_interruptible_wait() {
         );
     });
     assert!(Instant::now() < far);
+}
+
+#[test]
+fn only_parties_break_a_selective_barrier() {
+    for is_party in [false, true] {
+        let barrier = selective_barrier(2).expect("barrier");
+        let ready = Queue::<u32>::new(0).expect("queue");
+        let (inner, here) = (barrier.clone(), ready.clone());
+        let child = fork(move || {
+            if is_party {
+                take_part(&inner);
+            }
+            here.put(participant().unwrap_or(0)).is_ok() && forever()
+        });
+        let one = ready.get().expect("get");
+        child.kill();
+        until("its end", || !is_there(one));
+        bury(child.pid());
+        assert_eq!(barrier.is_broken(), is_party);
+    }
 }
