@@ -44,7 +44,9 @@ def warm():
 
 
 def pytest_configure(config):
-    config.addinivalue_line("markers", "leaves: a module whose tests may leave something behind; the argument says what")
+    config.addinivalue_line(
+        "markers", "leaves: a module whose tests may leave something behind; the argument says what"
+    )
 
 
 @pytest.fixture(autouse=True, scope="module")

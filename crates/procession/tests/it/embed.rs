@@ -166,15 +166,12 @@ extern "C" fn handler(_: i32) {}
 #[test]
 #[expect(unsafe_code, reason = "signals")]
 fn a_signal_ends_an_interruptible_wait() {
-    // SAFETY: the action is zeroed but for a handler that does nothing; without SA_RESTART.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = handler as *const () as usize;
-        assert_eq!(
-            libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut()),
-            0
-        );
-    }
+    // SAFETY: all zeroes are a valid action.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = handler as *const () as usize;
+    // SAFETY: the handler does nothing; it is without SA_RESTART.
+    let set = unsafe { libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut()) };
+    assert_eq!(set, 0);
     let queue = Queue::<u32>::new(0).expect("queue");
     let far = Instant::now() + Duration::from_secs(3600);
     let over = AtomicBool::new(false);
