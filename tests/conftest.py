@@ -12,7 +12,7 @@ from multiprocessing import resource_sharer, resource_tracker
 import pytest
 
 import procession
-from procession import connection
+from procession import connection, forkserver
 
 METHODS = ("fork", "spawn", "forkserver")
 PATIENCE = 20
@@ -40,7 +40,6 @@ def warm():
     left, right = procession.Pipe()
     right.fileno()
     left.send(None)
-    connection.wait([left], 0.001)
 
 
 def pytest_configure(config):
@@ -52,6 +51,8 @@ def pytest_configure(config):
 @pytest.fixture(autouse=True, scope="module")
 def leaks(request, warm):
     """Fail tests that leave more processes, descriptors or threads than they found: those of a module, which may share a pool."""
+    # A module before may have killed it.
+    forkserver.ensure_running()
     before = [look() for look in (processes, descriptors, threads)]
     yield
     if request.node.get_closest_marker("leaves"):
@@ -93,6 +94,8 @@ def children():
 
 def descriptors():
     """Return what our descriptors are, without the numbers of pipes and sockets."""
+    # A thread that has waited for several things may keep a bell for the next time: have it there at every look.
+    connection.wait([procession.Pipe()[0]], 0.001)
     found = collections.Counter()
     for fd in os.listdir("/proc/self/fd"):
         if int(fd) == resource_tracker._resource_tracker._fd:
