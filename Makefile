@@ -9,6 +9,7 @@ VENV := .venv
 # Of the benches alone: an installed wheel, as users have it, and the peers.
 VENV_BENCH := .venv-bench
 export RUST_BACKTRACE ?= 0
+export PIP_QUIET ?= 1
 
 .PHONY: help demo demo-rust test test-rust test-python lint python conformance fmt doc bench bench-python wheel loom crash clean
 help: ## list the commands
