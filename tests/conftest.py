@@ -94,8 +94,12 @@ def children():
 
 def descriptors():
     """Return what our descriptors are, without the numbers of pipes and sockets."""
-    # A thread that has waited for several things may keep a bell for the next time: have it there at every look.
-    connection.wait([procession.Pipe()[0]], 0.001)
+    # A thread that has waited for several things keeps a bell for the next time: have it there at every look. Of a pipe with both ends: at the end of one whose other
+    # end is gone nobody waits.
+    ends = procession.Pipe()
+    connection.wait([ends[0]], 0.001)
+    for end in ends:
+        end.close()
     found = collections.Counter()
     for fd in os.listdir("/proc/self/fd"):
         if int(fd) == resource_tracker._resource_tracker._fd:
