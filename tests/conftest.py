@@ -48,6 +48,13 @@ def pytest_configure(config):
     )
 
 
+def pytest_ignore_collect(collection_path, config):
+    """Leave out `wild`, which wants libraries of its own, unless it is asked for."""
+    if collection_path.name == "wild" and not any("wild" in argument for argument in config.args):
+        return True
+    return None
+
+
 @pytest.fixture(autouse=True, scope="module")
 def leaks(request, warm):
     """Fail tests that leave more processes, descriptors or threads than they found: those of a module, which may share a pool."""

@@ -179,6 +179,20 @@ def test_the_stdlibs_executor_with_our_context(ctx):
             executor.submit(die, 1).result(PATIENCE)
 
 
+def test_the_stdlibs_executor_whose_workers_are_killed(ctx):
+    """Again and again, at any moment: every future has a result or is broken, and the executor ends."""
+    for cycle in range(20 if ctx.get_start_method() == "fork" else 4):
+        with futures.ProcessPoolExecutor(2, mp_context=ctx) as executor:
+            pending = [executor.submit(square, x) for x in range(50)]
+            if cycle % 2:
+                pending[-1].result(PATIENCE)
+            os.kill(list(executor._processes)[cycle % 2], signal.SIGKILL)
+            assert not futures.wait(pending, PATIENCE).not_done
+            for x, future in enumerate(pending):
+                with contextlib.suppress(futures.process.BrokenProcessPool):
+                    assert future.result() == x * x
+
+
 def test_our_pool_is_one_of_the_stdlibs(ctx):
     with ctx.Pool(1) as pool:
         assert isinstance(pool, multiprocessing.pool.Pool)
