@@ -79,11 +79,34 @@ def test_record_survives_its_file(tmp_path: Path) -> None:
     assert loaded.private == saved.private
 
 
+def test_tests_of_a_newer_python_are_cut_to_what_the_older_knows() -> None:
+    newer = """\
+from test.support import Py_GIL_DISABLED
+class T:
+    @support.skip_if_sanitizer("why", thread=True)
+    @support.requires_gil_enabled("why")
+    def test(self):
+        if support.check_sanitizer(thread=True): pass
+"""
+    older = """\
+Py_GIL_DISABLED = False
+class T:
+    def test(self):
+        if False: pass
+"""
+    assert rewrite.for_older(newer) == older
+
+
+# 3.12.1 is given the tests of 3.13 (`interpreters.futures_tests`); what these test was mended later.
+MENDED_LATER = ("test_python_finalization_error", "FailingInitializerResourcesTest")
+
+
 @pytest.mark.parametrize("path", sorted(record.BASELINES.glob("*.json")), ids=lambda path: path.stem)
 def test_baseline_has_no_failure(path: Path) -> None:
     kept = record.load(path)
     assert kept.name == path.stem
-    assert kept.totals().keys() == {"pass", "skip"}
+    bad = [test for test, end in kept.tests.items() if end.outcome not in ("pass", "skip")]
+    assert all(path.stem.startswith("3.12.1") and any(part in test for part in MENDED_LATER) for test in bad)
 
 
 def test_patterns_are_parts_or_shell_patterns() -> None:
