@@ -199,7 +199,8 @@ def _write_wrappers(overlay: Overlay, method: str) -> None:
     if package.exists() or package.with_suffix(".py").exists():
         return
     package.mkdir()
-    (package / "__init__.py").touch()
+    # The forkserver preloads it: not each child is to import the tests.
+    (package / "__init__.py").write_text("import test._test_multiprocessing\n")
     for part in PARTS:
         (package / f"test_{part}.py").write_text(rewrite.wrapper(method, part))
 
