@@ -214,6 +214,12 @@ def find_package(module: str, folder: Path, interpreter: Interpreter) -> Path:
     package = folder / module
     if not (package / "__init__.py").exists():
         raise NotRunnable(f"no package {module} in {folder} for python {interpreter.version}")
+    extension = package / f"_procession{interpreter.suffix}"
+    if extension.with_name("_procession.pyi").exists() and not extension.exists():
+        raise NotRunnable(
+            f"{module} was not built for python {interpreter.version}: there is no {extension.name} in {package} "
+            f"(python tests/conformance build --pythons {interpreter.minor})"
+        )
     return package
 
 
