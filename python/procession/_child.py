@@ -3,9 +3,9 @@
 Imports little: a fresh interpreter waits for all of it.
 """
 
+import _signal
 import atexit
 import os
-import signal
 import sys
 from multiprocessing import process
 
@@ -29,7 +29,7 @@ def run(body, mask=None):
     code = 1
     try:
         if mask is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
         # What the parent wants done at its exit is not ours to do.
         atexit._clear()
         util = sys.modules.get("multiprocessing.util")

@@ -1,8 +1,8 @@
 """What a fresh interpreter does to become the child that it was started as. Imports little, as `_child`."""
 
+import _signal
 import io
 import os
-import signal
 import sys
 import types
 from multiprocessing import process
@@ -44,7 +44,7 @@ def _become(invitation, mail, socket, unblock):
 
         return forkserver.main(queue, socket, unblock)
     if unblock:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {_signal.SIGINT})
     return main(queue)
 
 

@@ -16,13 +16,13 @@ When one of them dies:
 - We: the others find our end of their sockets closed, or, if somebody has a copy of it, our pidfd readable, and end.
 """
 
+import _signal
 import array
 import contextlib
 import errno
 import gc
 import os
 import select
-import signal
 import socket
 import struct
 import threading
@@ -43,6 +43,7 @@ _MAX_NEWS_FDS = 3
 _WANTED = b"+"
 # To a spare: the name of the mail queue.
 _MAX_ORDER = 64
+_FD = array.array("i")
 _EXIT_CODE = struct.Struct("i")
 # So many are ready: while one runs the next is made, by another processor.
 _SPARES = 2
@@ -246,12 +247,12 @@ def main(mail, connection, unblock):
     """
     handlers = {
         # For our parent and its children only.
-        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        _signal.SIGINT: _signal.signal(_signal.SIGINT, _signal.SIG_IGN),
         # Or nobody would learn how relayed children end.
-        signal.SIGCHLD: signal.signal(signal.SIGCHLD, signal.SIG_DFL),
+        _signal.SIGCHLD: _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL),
     }
     if unblock:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {_signal.SIGINT})
     _forkserver._preload_modules, data, by_main_thread = mail.get(False)
     _preload(_forkserver._preload_modules, data)
     del mail
@@ -379,7 +380,7 @@ class _Template:
         ours.close()
         self.line.close()
         for number, handler in self.handlers.items():
-            signal.signal(number, handler)
+            _signal.signal(number, handler)
         mail, _forkserver._inherited_fds = order
         return _spawned.main(_procession.Queue.by_name(mail), self.parent, self.by_main_thread, order[1])
 
@@ -396,16 +397,15 @@ class _Template:
 
 def _receive(connection, size, max_fds):
     """Receive a message and descriptors; an empty one: the other side is gone."""
-    fds = array.array("i")
+    room = socket.CMSG_LEN(max_fds * _FD.itemsize)
     try:
-        room = socket.CMSG_LEN(max_fds * fds.itemsize)
         message, ancillary, _, _ = connection.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
     except ConnectionResetError:
         # It has left something unread.
-        return b"", fds
-    for _, _, data in ancillary:
-        fds.frombytes(data[: len(data) - len(data) % fds.itemsize])
-    return message, fds
+        return b"", ()
+    return message, [
+        fd for _, _, data in ancillary for fd in array.array("i", data[: len(data) - len(data) % _FD.itemsize])
+    ]
 
 
 def read_exit_code(fd):

@@ -1,5 +1,6 @@
 """Starting processes by fork, and what all start methods do with a started process."""
 
+import _signal
 import contextlib
 import os
 import select
@@ -27,14 +28,14 @@ class Popen(_stdlib.Popen):
         parent, by_main_thread = os.getpid(), is_main_thread()
         _child.prepare_stdin()
         # Until `run_child` can catch it, Ctrl-C is not for the child: it would go on as if it were the parent.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGINT})
         try:
             self.pid = os.fork()
             if self.pid == 0:
                 _child.run(lambda: be(process_obj, _child.open_sentinel(parent), by_main_thread), mask)
             self._watch(_child.open_sentinel(self.pid))
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
 
     def _watch(self, sentinel, *others):
         """Take charge of the sentinel of the process, and other descriptors."""

@@ -1,7 +1,7 @@
 """Starting fresh interpreters that become children; what they do then is in `_spawned`."""
 
+import _signal
 import os
-import signal
 import sys
 from multiprocessing import spawn as _stdlib
 from multiprocessing import util
@@ -49,20 +49,22 @@ def execute(fds, **arguments):
     """Start an interpreter that becomes a child with these arguments (see `_spawned.spawn_main`) and inherits these descriptors; its pid."""
     place = _procession.Place()
     # Until it can say so in a few words, Ctrl-C is not for the child: a half started interpreter has only a traceback to show.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGINT})
     try:
-        unblock = signal.SIGINT not in mask
+        unblock = _signal.SIGINT not in mask
         command = get_command_line(invitation=place.invitation, parent_pid=os.getpid(), unblock=unblock, **arguments)
         pid = util.spawnv_passfds(get_executable(), command, [place.fd, *fds])
         place.taken_by(pid)
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
     return pid
 
 
 def get_preparation_data(name):
     """Return what the child must know before it unpickles its process object."""
     data = _stdlib.get_preparation_data(name)
+    # What travels without pickle.
+    data["authkey"] = bytes(data["authkey"])
     data["start_method"] = context._default_context.get_start_method()
     if not reduction.is_file(data.get("init_main_from_path")):
         data.pop("init_main_from_path", None)
