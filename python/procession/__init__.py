@@ -7,9 +7,11 @@ executors of `concurrent.futures`.
 import sys as _sys
 from importlib import import_module as _import_module
 
-from . import _lazy
-from multiprocessing import SUBDEBUG as SUBDEBUG  # isort: skip
-from multiprocessing import SUBWARNING as SUBWARNING  # isort: skip
+# First: before `multiprocessing` itself.
+from . import _lazy  # isort: split
+
+from multiprocessing import SUBDEBUG as SUBDEBUG
+from multiprocessing import SUBWARNING as SUBWARNING
 
 from . import context, process
 from ._procession import __version__ as __version__

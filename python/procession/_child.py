@@ -122,7 +122,7 @@ def finish(code):
 def flush():
     """Write out what was printed."""
     for stream in (sys.stdout, sys.stderr):
-        try:
+        try:  # noqa: SIM105 - `contextlib` takes long to import
             stream.flush()
         except (AttributeError, ValueError):
             pass

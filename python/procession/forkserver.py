@@ -17,7 +17,6 @@ When one of them dies:
 """
 
 import _signal
-import array
 import contextlib
 import errno
 import gc
@@ -29,7 +28,7 @@ import threading
 import traceback
 import warnings
 
-from . import _child, _procession, _spawned, popen_fork, process, spawn, util
+from . import _child, _procession, _spawned, popen_fork, process, spawn
 
 __all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set_forkserver_preload"]
 
@@ -43,7 +42,7 @@ _MAX_NEWS_FDS = 3
 _WANTED = b"+"
 # To a spare: the name of the mail queue.
 _MAX_ORDER = 64
-_FD = array.array("i")
+_FD_SIZE = struct.calcsize("i")
 _EXIT_CODE = struct.Struct("i")
 # So many are ready: while one runs the next is made, by another processor.
 _SPARES = 2
@@ -302,7 +301,9 @@ class _Template:
             ready = {fd for fd, _ in poll.poll()}
             for sentinel in ready & self.relayed.keys():
                 self.tell_exit_code(sentinel)
-            if self.parent in ready or self.line.fileno() in ready and not self.make_spare():
+            if self.parent in ready:
+                return
+            if self.line.fileno() in ready and not self.make_spare():
                 return
 
     def make_spare(self):
@@ -397,15 +398,18 @@ class _Template:
 
 def _receive(connection, size, max_fds):
     """Receive a message and descriptors; an empty one: the other side is gone."""
-    room = socket.CMSG_LEN(max_fds * _FD.itemsize)
-    try:
-        message, ancillary, _, _ = connection.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
-    except ConnectionResetError:
-        # It has left something unread.
-        return b"", ()
-    return message, [
-        fd for _, _, data in ancillary for fd in array.array("i", data[: len(data) - len(data) % _FD.itemsize])
-    ]
+    room = socket.CMSG_LEN(max_fds * _FD_SIZE)
+    while True:
+        try:
+            message, ancillary, _, _ = connection.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            # It has left something unread, which we are told once, and before what it sent.
+            continue
+        return message, [fd for _, _, data in ancillary for fd in _unpack(data)]
+
+
+def _unpack(data):
+    return struct.unpack(f"{len(data) // _FD_SIZE}i", data[: len(data) // _FD_SIZE * _FD_SIZE])
 
 
 def read_exit_code(fd):
