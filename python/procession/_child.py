@@ -32,9 +32,8 @@ def run(body, mask=None):
             _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
         # What the parent wants done at its exit is not ours to do.
         atexit._clear()
-        util = sys.modules.get("multiprocessing.util")
-        if util is not None:
-            atexit.register(util._exit_function)
+        if "multiprocessing.util" in sys.modules:
+            atexit.register(finalize)
         code = body()
     except SystemExit as end:
         code = exit_code(end)
@@ -128,8 +127,29 @@ def flush():
             pass
 
 
+#
+# `multiprocessing.util` is asked only if there is something for it to do: each function that runs in a forked child copies some pages of memory.
+#
+
+
 def log(text):
     """Log, if anybody has asked for a log."""
     util = sys.modules.get("multiprocessing.util")
-    if util is not None:
+    if util is not None and util._logger is not None:
         util.info(text)
+
+
+def forget_parents_affairs():
+    """Drop the finalizers that a forked child has from its parent, and call what is registered for after a fork."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util._finalizer_registry.clear()
+        if util._afterfork_registry:
+            util._run_after_forkers()
+
+
+def finalize():
+    """Run the finalizers, and wait for our children."""
+    util = sys.modules["multiprocessing.util"]
+    if util._finalizer_registry or process._children or util._logger is not None:
+        util._exit_function()

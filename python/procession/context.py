@@ -217,6 +217,10 @@ class BaseProcess(process.BaseProcess):
             _child.flush()
         return code
 
+    @staticmethod
+    def _after_fork():
+        _child.forget_parents_affairs()
+
     def _take_over(self, parent_sentinel):
         """Make this the current process, which has a parent and no children."""
         if self._start_method is not None:

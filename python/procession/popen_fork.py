@@ -48,7 +48,8 @@ class Popen(_stdlib.Popen):
 
     def wait(self, timeout=None):
         """Wait for the exit code; `None` if the process still runs after `timeout` seconds."""
-        if self.returncode is None and is_ready(self.sentinel, timeout):
+        # Without a limit, finding out waits.
+        if self.returncode is None and (timeout is None or is_ready(self.sentinel, timeout)):
             self._find_out()
         return self.returncode
 
@@ -67,7 +68,7 @@ class Popen(_stdlib.Popen):
         self._send_signal(signal.SIGINT)
 
     def _find_out(self):
-        """Set the exit code of the process, which has ended."""
+        """Wait for the end of the process and set its exit code."""
         # Other threads may do the same now: whoever reaps has set it before.
         code = look(self.sentinel)
         if code is not None:
@@ -75,6 +76,7 @@ class Popen(_stdlib.Popen):
             _procession.bury(self.pid)
             forget(self.sentinel)
         elif self.returncode is None:
+            is_ready(self.sentinel, None)
             self.returncode = UNKNOWN
 
 
@@ -91,7 +93,7 @@ def is_ready(sentinel, timeout):
 
 
 def look(sentinel):
-    """Return the exit code of a child that has ended, which remains to be reaped; `None` if it was reaped by somebody else, or is no child of ours."""
+    """Wait for the end of a child, which remains to be reaped, and return its exit code; `None` if it was reaped by somebody else, or is no child of ours."""
     try:
         end = os.waitid(os.P_PIDFD, sentinel, os.WEXITED | os.WNOWAIT)
     except OSError:
@@ -101,8 +103,10 @@ def look(sentinel):
 
 def forget(sentinel):
     """Reap a child that has ended."""
-    with contextlib.suppress(OSError):
+    try:  # noqa: SIM105 - each start and join would make one more object
         os.waitid(os.P_PIDFD, sentinel, os.WEXITED)
+    except OSError:
+        pass
 
 
 def reap(sentinel):
