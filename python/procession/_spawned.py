@@ -120,32 +120,59 @@ _mains = []
 
 
 def _prepare_main(name, path):
-    """Import the main module, again, as `__mp_main__`."""
+    """Import the main module again, as `__mp_main__`, unless it is what this interpreter has.
+
+    What `runpy` does takes longer to import than most programs: it is left to it if there is more to do than to run a file.
+    """
     main = sys.modules["__main__"]
-    if name is None and getattr(main, "__file__", None) == path:
-        return
-    if name is not None and (name == "__main__" or name.endswith(".__main__")):
-        # Those run, whatever they are called.
-        return
-    if name is None and path.endswith(".py") and os.path.basename(path) != "ipython.py":
+    if name is None:
+        there = getattr(main, "__file__", None) == path
+        module = (
+            None if there or not path.endswith(".py") or os.path.basename(path) == "ipython.py" else _of_script(path)
+        )
+    else:
+        # Those that run, whatever they are called, are not for children.
+        there = name == "__main__" or name.endswith(".__main__") or getattr(main.__spec__, "name", None) == name
+        module = None if there else _of_module(name)
+    if module is not None:
         _mains.append(main)
-        sys.modules["__main__"] = _run_script(path)
-        return
-    from multiprocessing import spawn
+        _execute(*module)
+        sys.modules["__main__"] = module[0]
+    elif not there:
+        from multiprocessing import spawn
 
-    spawn.prepare({"init_main_from_name": name} if name is not None else {"init_main_from_path": path})
+        spawn.prepare({"init_main_from_name": name} if name is not None else {"init_main_from_path": path})
 
 
-def _run_script(path):
-    """Run a script as the module `__mp_main__`. As `runpy` does, which takes longer to import than most scripts to run."""
+def _of_script(path):
+    """Return a main module, its file, and its code."""
     module = types.ModuleType("__mp_main__")
     module.__dict__.update(__file__=path, __cached__=None, __package__="")
+    with io.open_code(path) as file:
+        return module, path, compile(file.read(), path, "exec")
+
+
+def _of_module(name):
+    """Return a main module, its file, and its code; `None`: it is no plain module."""
+    from importlib.util import find_spec
+
+    spec = find_spec(name)
+    if spec is None or spec.submodule_search_locations is not None or not hasattr(spec.loader, "get_code"):
+        return None
+    code = spec.loader.get_code(name)
+    if code is None:
+        return None
+    module = types.ModuleType("__mp_main__")
+    place = {"__file__": spec.origin, "__cached__": spec.cached, "__package__": spec.parent}
+    module.__dict__.update(place, __spec__=spec, __loader__=spec.loader)
+    return module, spec.origin, code
+
+
+def _execute(module, file, code):
     before, first = sys.modules.get("__mp_main__"), sys.argv[:1]
     sys.modules["__mp_main__"] = module
-    sys.argv[:1] = [path]
+    sys.argv[:1] = [file]
     try:
-        with io.open_code(path) as file:
-            code = compile(file.read(), path, "exec")
         exec(code, module.__dict__)
     except BaseException:
         del sys.modules["__mp_main__"]
@@ -154,4 +181,3 @@ def _run_script(path):
         raise
     finally:
         sys.argv[:1] = first
-    return module

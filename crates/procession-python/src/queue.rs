@@ -314,7 +314,5 @@ impl PyQueue {
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add("Empty", module.py().get_type::<Empty>())?;
-    module.add("Full", module.py().get_type::<Full>())?;
     module.add_class::<PyQueue>()
 }
