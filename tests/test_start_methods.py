@@ -372,3 +372,34 @@ def test_no_more_than_allowed(ctx):
         start(ctx, sys.exit).join()
     assert left() == before[0]
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before[1] < 4096
+
+
+HEAVY = (
+    "pickle",
+    "runpy",
+    "selectors",
+    "socket",
+    "subprocess",
+    "multiprocessing.resource_tracker",
+    "multiprocessing.util",
+)
+
+
+def test_imports_of_a_spawned_child(tmp_path):
+    """It imports nothing that takes long unless its program does; `multiprocessing` and ours are whole all the same."""
+    source = f"""
+        import sys, procession as mp
+        def report():
+            print([name for name in {HEAVY} if name in sys.modules], flush=True)
+            import multiprocessing.reduction, multiprocessing.util
+            from multiprocessing import reduction, resource_tracker
+            assert mp.reduction.ForkingPickler is reduction.ForkingPickler
+            assert mp.util is multiprocessing.util and mp.reducer is mp.reduction
+            assert resource_tracker.ensure_running
+        if __name__ == "__main__":
+            process = mp.get_context("spawn").Process(target=report)
+            process.start()
+            process.join()
+            print(process.exitcode)
+        """
+    assert run(tmp_path, source) == (0, "[]\n0\n", "")
