@@ -74,13 +74,13 @@ def list_left(before):
 
 
 def processes():
-    """Return our children, but for those that live as long as we do: the forkserver with the spare that it keeps, the resource tracker."""
+    """Return our children, but for those that live as long as we do: the forkserver with the two spares that it keeps, the resource tracker."""
     found, of_forkserver = collections.Counter(), 0
     for command in children():
         if "resource_tracker" in command:
             continue
         of_forkserver += "socket=" in command
-        if "socket=" not in command or of_forkserver > 2:
+        if "socket=" not in command or of_forkserver > 3:
             found[command] += 1
     return found
 
