@@ -20,9 +20,11 @@ BEHIND = 0.95
 def print_head(machine: Machine, settings: Settings) -> None:
     """Say what is measured, where and how."""
     print(f"procession-bench-python  {machine.name}  Python {machine.python}  commit {machine.commit}")
-    print(f"{settings.rounds} alternating rounds, each of about {settings.budget * 1e3:.0f} ms in a fresh process;")
-    print("median and min - max over the rounds; 'ours is' pairs the rounds: how many times better than that row")
-    print(f"{settings.ours} is (above 1: better), with the aim of DESIGN.md, section 9, beside it", flush=True)
+    print(
+        f"{settings.rounds} alternating rounds, each of about {settings.budget * 1e3:.0f} ms in a fresh process; median and min - max"
+    )
+    print(f"over the rounds. 'ours is' pairs the rounds: how many times better {settings.ours} is than that")
+    print("row (above 1: better), with the aim of DESIGN.md, section 9, beside it", flush=True)
 
 
 def print_case(result: Result, settings: Settings) -> None:
