@@ -8,7 +8,12 @@ import numpy as np
 import pytest
 from program import write
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [
+    pytest.mark.timeout(300),
+    pytest.mark.leaves("torch: a socket to its manager of shared memory, for good"),
+    # What the stand-ins of `cuda_stubs.py` answer.
+    pytest.mark.filterwarnings("ignore:CUDA initialization"),
+]
 # GNU OpenMP does not survive a fork once it has threads, of whatever maker the child is.
 os.environ["OMP_NUM_THREADS"] = "1"
 torch = pytest.importorskip("torch")
@@ -117,25 +122,23 @@ KILLED = """
         dataset = Deadly(55 if by == "itself" else None)
         context = procession.get_context(method)
         loader = DataLoader(dataset, 1, num_workers=2, multiprocessing_context=context, persistent_workers=True)
-        try:
-            batches = iter(loader)
-            next(batches)
-            if by == "another":
-                os.kill(batches._workers[1].pid, signal.SIGKILL)
-            list(batches)
-        except RuntimeError as error:
-            print(error, flush=True)
-            # Torch's handler of SIGCHLD raises it again whenever a worker ends.
-            os._exit(3)
+        batches = iter(loader)
+        next(batches)
+        if by == "another":
+            os.kill(batches._workers[1].pid, signal.SIGKILL)
+        list(batches)
 """
 
 
 @pytest.mark.parametrize("by", ["itself", "another"])
 def test_a_worker_that_is_killed(method, by, tmp_path):
+    """In a program of its own, which ends of it: torch's handler of SIGCHLD raises wherever that is just then, and again whenever a worker ends."""
     command = [sys.executable, write(tmp_path, KILLED), method, by]
     # Importing torch three times takes a minute on a busy machine.
     done = subprocess.run(command, capture_output=True, text=True, timeout=250)
-    assert (done.returncode, done.stdout[:17]) == (3, "DataLoader worker"), done.stderr
+    assert done.returncode == 1
+    # The latter if torch was just fetching the descriptor of a tensor from the worker.
+    assert "RuntimeError: DataLoader worker" in done.stderr or "Connection" in done.stderr
 
 
 # Tensors through what is ours.
