@@ -65,6 +65,14 @@ def test_a_buffer_out_of_band_received_as_bytes():
     assert pickle.loads(right.recv_bytes()).sum() == sum(range(100_000))
 
 
+def test_more_than_the_pipe_holds_arrives_in_order():
+    left, right = Pipe()
+    payloads = [bytes([number]) * 20_000 for number in range(50)]
+    for payload in payloads:
+        left.send(payload)
+    assert [right.recv() for _ in payloads] == payloads
+
+
 def test_parts_of_bytes():
     left, right = Pipe()
     left.send_bytes(b"abcdef", 1, 3)
