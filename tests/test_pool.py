@@ -5,6 +5,7 @@ import gc
 import itertools
 import operator
 import os
+import pathlib
 import signal
 import sys
 import threading
@@ -79,6 +80,35 @@ def test_calls_and_maps(pool):
         assert sorted(pool.imap_unordered(square, (x for x in range(100)), chunksize)) == expected
     assert pool.map(square, []) == pool.map_async(square, []).get() == list(pool.imap(square, [])) == []
     assert pool.starmap_async(add, [(1, 2)]).get() == [3]
+
+
+def test_chunks_of_any_items_and_results(pool):
+    count = 20_000
+    for items in (
+        range(count),
+        list(range(count)),
+        tuple(range(5, count)),
+        dict.fromkeys(range(count)),
+        range(count, 0, -3),
+    ):
+        assert pool.map(square, items) == [x * x for x in items]
+        assert pool.map_async(square, items).get() == [x * x for x in items]
+    words = [str(x) for x in range(count)]
+    assert pool.map(len, words) == [len(word) for word in words]
+    assert pool.map(str.upper, words) == words
+    assert pool.map(float, words[:300]) == [float(x) for x in range(300)]
+    mixed = [None, True, 1, 2**70, 0.5, "a", b"b", (1, 2), [3]] * 50
+    assert pool.map(repr, mixed) == [repr(item) for item in mixed]
+    assert list(pool.imap(str, range(1_000), 300)) == words[:1_000]
+
+
+def test_one_failing_item_of_a_chunk_fails_the_map_and_others_are_done(pool, tmp_path):
+    items = [tmp_path / str(number) for number in range(40)]
+    items[7] = tmp_path / "missing" / "7"
+    with pytest.raises(FileNotFoundError):
+        pool.map(pathlib.Path.touch, items, 10)
+    done = {int(path.name) for path in tmp_path.iterdir()}
+    assert done == {*range(7), *range(10, 40)}
 
 
 def test_results_say_how_they_are(pool):

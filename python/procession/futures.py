@@ -29,6 +29,7 @@ from concurrent.futures import process as _stdlib
 from concurrent.futures.process import BrokenProcessPool
 
 from . import _procession
+from ._pool_workers import Staff
 from .context import _concrete_contexts, _default_context
 from .pool import (
     Pool,
@@ -38,7 +39,6 @@ from .pool import (
     TransportError,
     WorkerDied,
     _chunks,
-    _Staff,
 )
 
 __all__ = [
@@ -284,7 +284,7 @@ class _WithOptions(_Submits):
         self._executor.shutdown(wait, cancel_futures=cancel_futures)
 
 
-class _Workers(_Staff):
+class _Workers(Staff):
     """Starts the worker processes of an executor, and lists them by pid."""
 
     _name = "Process"

@@ -88,9 +88,12 @@ impl State {
     }
 }
 
-/// What a look for the next result finds.
-enum Look {
-    Found(PyResult<Py<PyAny>>),
+/// Takes what comes next, if it is there.
+type Take = for<'py> fn(&Core, Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>>;
+
+/// What a look for what comes next finds.
+enum Look<'py> {
+    Found(PyResult<Bound<'py, PyAny>>),
     /// Results are on their way.
     Wait,
     /// Nothing is, but something will be pushed.
@@ -105,12 +108,13 @@ impl Core {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn look(&self, py: Python<'_>) -> PyResult<Look> {
-        if let Some(found) = self.take(py) {
+    /// Looks for what `take` finds.
+    fn look<'py>(&self, py: Python<'py>, take: Take) -> PyResult<Look<'py>> {
+        if let Some(found) = take(self, py) {
             return Ok(Look::Found(found));
         }
         self.fill(py)?;
-        if let Some(found) = self.take(py) {
+        if let Some(found) = take(self, py) {
             return Ok(Look::Found(found));
         }
         let mut state = self.state(py);
@@ -127,34 +131,41 @@ impl Core {
     }
 
     /// The next result, if it is there.
-    fn take(&self, py: Python<'_>) -> Option<PyResult<Py<PyAny>>> {
-        let mut state = self.state(py);
-        if let Some(result) = state.current.pop_front() {
-            return Some(Ok(result));
+    fn take<'py>(&self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
+        if let Some(result) = self.state(py).current.pop_front() {
+            return Some(Ok(result.into_bound(py)));
         }
+        match self.take_answer(py)? {
+            Ok(results) if self.kind.is_chunk() => self.open_chunk(&results),
+            answer => Some(answer),
+        }
+    }
+
+    /// The next answer, if it is there: a result, or the list of results of a chunk.
+    fn take_answer<'py>(&self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
+        let mut state = self.state(py);
         let outcome = state.try_next()?;
         if matches!(outcome, Ok(Reply::Absent)) {
             return Some(Err(state.unsent.pop_front().unwrap_or_else(lost)));
         }
         drop(state);
         self.changed.notify_all();
-        let settled = settle(py, self.manner, &self.function, outcome);
-        match settled {
-            Err(error) => Some(Err(PyErr::from_value(error.into_bound(py)))),
-            Ok(result) if !self.kind.is_chunk() => Some(Ok(result)),
-            Ok(results) => self.open_chunk(results.bind(py)),
-        }
+        Some(match settle(py, self.manner, &self.function, outcome) {
+            Ok(answer) => Ok(answer.into_bound(py)),
+            Err(error) => Err(PyErr::from_value(error.into_bound(py))),
+        })
     }
 
     /// The first result of a chunk; the others are next.
-    fn open_chunk(&self, results: &Bound<'_, PyAny>) -> Option<PyResult<Py<PyAny>>> {
+    fn open_chunk<'py>(&self, results: &Bound<'py, PyAny>) -> Option<PyResult<Bound<'py, PyAny>>> {
         let list = match results.cast::<PyList>() {
             Ok(list) => list,
             Err(error) => return Some(Err(error.into())),
         };
-        let mut rest: VecDeque<_> = list.iter().map(Bound::unbind).collect();
-        let first = rest.pop_front();
-        self.state(results.py()).current.append(&mut rest);
+        let mut results = list.iter();
+        let first = results.next();
+        let rest = results.map(Bound::unbind);
+        self.state(list.py()).current.extend(rest);
         first.map(Ok)
     }
 
@@ -334,11 +345,11 @@ impl PyStream {
 
     /// Return the next result; `StopIteration` at the end, `TimeoutError` of `multiprocessing` if it does not come in time.
     #[pyo3(signature = (timeout = None))]
-    fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+    fn next<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
         self.asked.store(true, Ordering::Relaxed);
         let deadline = deadline_after(timeout)?;
         loop {
-            let for_push = match self.core.look(py)? {
+            let for_push = match self.core.look(py, Core::take)? {
                 Look::Found(result) => return result,
                 Look::End => return Err(PyStopIteration::new_err(())),
                 Look::Wait => false,
@@ -354,18 +365,19 @@ impl PyStream {
         slf
     }
 
-    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.next(py, None)
     }
 
     /// Return all results that are left, in a list; at the first exception, wait for the others all the same, and raise it.
     fn collect<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         self.asked.store(true, Ordering::Relaxed);
-        let results = PyList::empty(py);
+        let begun = std::mem::take(&mut self.core.state(py).current);
+        let results = PyList::new(py, begun)?;
         let mut first = None;
         loop {
-            match self.core.look(py)? {
-                Look::Found(Ok(result)) => results.append(result)?,
+            match self.core.look(py, Core::take_answer)? {
+                Look::Found(Ok(answer)) => self.core.kind.add(&results, answer)?,
                 Look::Found(Err(error)) => first = first.or(Some(error)),
                 Look::End => break,
                 Look::Wait => drop(self.core.wait(py, None, false)?),
