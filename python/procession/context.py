@@ -4,6 +4,7 @@ Ours are contexts of `multiprocessing`, too (subclasses of its `BaseContext`): c
 """
 
 import itertools
+import signal
 import sys
 import threading
 from multiprocessing import context as _stdlib
@@ -191,13 +192,15 @@ class BaseProcess(process.BaseProcess):
         self._check_closed()
         self._popen.interrupt()
 
-    def _bootstrap(self, parent_sentinel=None):
-        """Be the process: run, tell what went wrong, end the threads; the exit code."""
+    def _bootstrap(self, parent_sentinel=None, mask=None):
+        """Be the process: run, with a signal mask, tell what went wrong, end the threads; the exit code."""
         from . import popen_fork
 
         code = 1
         try:
             self._take_over(parent_sentinel)
+            if mask is not None:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             self.run()
             code = 0
         except SystemExit as end:

@@ -187,13 +187,12 @@ class ForkServer:
         self._forget()
 
 
-def main(mail, connection, unblock):
+def main(mail, connection):
     """Be the template.
 
     Args:
         mail: Queue with what to preload.
         connection: Descriptor of our end of the socket pair.
-        unblock: Whether Ctrl-C, blocked while the interpreter started, is for the children.
     """
     handlers = {
         # For our parent and its children only.
@@ -201,8 +200,8 @@ def main(mail, connection, unblock):
         # Or nobody would learn how relayed children end.
         signal.SIGCHLD: signal.signal(signal.SIGCHLD, signal.SIG_DFL),
     }
-    if unblock:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    # Whoever started us may have blocked all signals. The children have masks of their own.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     _forkserver._preload_modules, data, by_main_thread = mail.get(False)
     _preload(_forkserver._preload_modules, data)
     del mail

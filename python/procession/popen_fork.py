@@ -28,12 +28,12 @@ class Popen(_stdlib.Popen):
     def _launch(self, process_obj):
         parent, by_main_thread = os.getpid(), is_main_thread()
         prepare_stdin()
-        # Until `run_child` can catch it, Ctrl-C is not for the child: it would go on as if it were the parent.
+        # Until the child is a process of its own, Ctrl-C is not for it: it would do what its parent wanted done.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             self.pid = os.fork()
             if self.pid == 0:
-                run_child(lambda: run(process_obj, open_sentinel(parent), by_main_thread), mask)
+                run_child(lambda: run(process_obj, open_sentinel(parent), by_main_thread, mask))
             self._watch(open_sentinel(self.pid))
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
@@ -137,12 +137,10 @@ def close_fds(fds):
         os.close(fd)
 
 
-def run_child(body, mask=None):
-    """Run `body` in a process that was forked for it, with a signal mask, and end with the exit code that it returns; never returns."""
+def run_child(body):
+    """Run `body` in a process that was forked for it, and end with the exit code that it returns; never returns."""
     code = 1
     try:
-        if mask is not None:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         # What the parent wants done at its exit is not ours to do.
         atexit._clear()
         atexit.register(util._exit_function)
@@ -154,7 +152,11 @@ def run_child(body, mask=None):
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
-        end_child(code)
+        try:
+            end_child(code)
+        finally:
+            # Whatever comes in between: the rest of the program is the parent's.
+            os._exit(code)
 
 
 def exit_code(end):
@@ -209,7 +211,14 @@ def say_interrupted():
         sys.stderr.write(f"Process {current.name}: KeyboardInterrupt\n")
 
 
+def end_by_interrupt():
+    """Have Ctrl-C end this process without a word, now that it ends anyway."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def end_child(code):
+    end_by_interrupt()
     try:
         atexit._run_exitfuncs()
         util._flush_std_streams()
@@ -223,12 +232,12 @@ def die_with(parent, by_main_thread):
     _procession.die_with(parent, by_main_thread=by_main_thread)
 
 
-def run(process_obj, parent, by_main_thread):
-    """Run a process object in a process that was forked from where it was made; the exit code."""
+def run(process_obj, parent, by_main_thread, mask):
+    """Run a process object in a process that was forked from where it was made, with a signal mask; the exit code."""
     if process_obj.daemon:
         die_with(process_obj._parent_pid, by_main_thread)
     for argument in (*process_obj._args, *process_obj._kwargs.values()):
         # Of all that was inherited, this is what the process is for.
         if isinstance(argument, _procession.Barrier):
             argument._take_part()
-    return process_obj._bootstrap(parent)
+    return process_obj._bootstrap(parent, mask)

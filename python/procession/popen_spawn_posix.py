@@ -1,6 +1,7 @@
 """Starting processes as fresh interpreters."""
 
 import os
+import signal
 from multiprocessing import resource_tracker
 
 from . import _procession, popen_fork, spawn
@@ -46,7 +47,9 @@ class Popen(popen_fork.Popen):
     def _write_mail(self, process_obj):
         set_spawning_popen(self)
         try:
-            self._mail.put((os.getpid(), process_obj.daemon, popen_fork.is_main_thread(), self._tracker()))
+            # Whatever the mask of the interpreter that it comes up in: the child's is that of the thread which starts it, as if it were forked.
+            mask = tuple(map(int, signal.pthread_sigmask(signal.SIG_BLOCK, ())))
+            self._mail.put((os.getpid(), process_obj.daemon, popen_fork.is_main_thread(), mask, self._tracker()))
             self._mail.put(spawn.get_preparation_data(process_obj._name))
             self._mail.put(process_obj)
         finally:

@@ -43,11 +43,10 @@ def get_command_line(**kwds):
 def execute(fds, **arguments):
     """Start an interpreter that becomes a child with these arguments (see `spawn_main`) and inherits these descriptors; its pid."""
     place = _procession.Place()
-    # Until it can say so in a few words, Ctrl-C is not for the child: a half started interpreter has only a traceback to show.
+    # Until it knows its mask, and can say so in a few words, Ctrl-C is not for the child: a half started interpreter has only a traceback to show.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
-        unblock = signal.SIGINT not in mask
-        command = get_command_line(invitation=place.invitation, parent_pid=os.getpid(), unblock=unblock, **arguments)
+        command = get_command_line(invitation=place.invitation, parent_pid=os.getpid(), **arguments)
         pid = util.spawnv_passfds(get_executable(), command, [place.fd, *fds])
         place.taken_by(pid)
     finally:
@@ -72,7 +71,7 @@ def prepare(data):
     _stdlib.prepare(data)
 
 
-def spawn_main(invitation, mail, parent_pid, socket=None, unblock=True):
+def spawn_main(invitation, mail, parent_pid, socket=None):
     """Become the child that this interpreter was started as.
 
     Args:
@@ -80,11 +79,10 @@ def spawn_main(invitation, mail, parent_pid, socket=None, unblock=True):
         mail: Name of the queue with what to do.
         parent_pid: Who invites.
         socket: Descriptor of the connection to serve, for a forkserver.
-        unblock: Whether Ctrl-C, blocked while the interpreter started, is for us from now on.
     """
     assert is_forking(sys.argv), "Not forking"
     try:
-        code = _become(invitation, mail, socket, unblock)
+        code = _become(invitation, mail, socket)
     except (OSError, ValueError):
         # What the parent took with it cannot be found.
         if os.getppid() == parent_pid:
@@ -93,18 +91,17 @@ def spawn_main(invitation, mail, parent_pid, socket=None, unblock=True):
     except KeyboardInterrupt:
         popen_fork.say_interrupted()
         code = 1
+    popen_fork.end_by_interrupt()
     sys.exit(code)
 
 
-def _become(invitation, mail, socket, unblock):
+def _become(invitation, mail, socket):
     _procession.join_family(invitation)
     queue = _procession.Queue.by_name(mail)
     if socket is not None:
         from . import forkserver
 
-        return forkserver.main(queue, socket, unblock)
-    if unblock:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+        return forkserver.main(queue, socket)
     return _main(queue)
 
 
@@ -116,7 +113,8 @@ def _main(mail, parent=None, by_main_thread=None):
         parent: Sentinel of our parent, if we have one.
         by_main_thread: Whether the parent's main thread counts as our parent; `None`: the thread that wrote the mail does.
     """
-    parent_pid, daemon, written_by_main_thread, tracker = mail.get(False)
+    parent_pid, daemon, written_by_main_thread, mask, tracker = mail.get(False)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     if daemon:
         popen_fork.die_with(parent_pid, written_by_main_thread if by_main_thread is None else by_main_thread)
     if tracker is not None:
