@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 import warnings
+import weakref
 
 import program
 import pytest
@@ -79,6 +80,69 @@ def test_calls_and_maps(pool):
         assert sorted(pool.imap_unordered(square, (x for x in range(100)), chunksize)) == expected
     assert pool.map(square, []) == pool.map_async(square, []).get() == list(pool.imap(square, [])) == []
     assert pool.starmap_async(add, [(1, 2)]).get() == [3]
+
+
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_items_of_a_starmap_are_any_iterables(pool, chunksize):
+    items = [[1, 2], (3, 4), range(5, 7), "ab", {7: 1, 8: 2}]
+    expected = [3, 7, 11, "ab", 15]
+    assert pool.starmap(add, items, chunksize) == expected
+    assert pool.starmap_async(add, items, chunksize).get() == expected
+    with pytest.raises(TypeError, match="not iterable"):
+        pool.starmap(add, [1, 2, 3], chunksize)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_an_exception_survives_the_end_of_a_map(pool):
+    # The map ends when the interpreter clears its stack, and is done all the same: its items are read and pickled then.
+    with pytest.raises(ZeroDivisionError):
+        _ = (pool.imap(lambda x: x, [object()] * 10000), 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        _ = (procession.Pool(1), 1 / 0)
+    assert pool.apply(square, (3,)) == 9
+
+
+class Holder:
+    def method(self, x):
+        return x
+
+
+def test_maps_and_functions_in_cycles_are_collected(pool):
+    for start in (pool.imap, pool.imap_unordered, pool.map_async):
+        holder = Holder()
+        holder.results = start(holder.method, [1, 2, 3])
+        gone = weakref.ref(holder)
+        del holder
+        gc.collect()
+        assert gone() is None
+
+
+class Acts:
+    """Something that does something when it is pickled."""
+
+    def __init__(self, action):
+        self.action = action
+
+    def __reduce__(self):
+        self.action()
+        return int, ()
+
+
+def test_a_pool_may_be_used_while_an_item_is_pickled(ctx):
+    pool = ctx.Pool(1)
+    # As a handler of SIGTERM may, which comes just then.
+    results = pool.imap(square, [1, Acts(pool.close), 3], buffersize=1)
+    assert list(results) == [1, 0, 9]
+    pool.join()
+    taken = []
+
+    def take():
+        with contextlib.suppress(procession.TimeoutError, RuntimeError):
+            taken.append(results.next(0))
+
+    with ctx.Pool(1) as pool:
+        results = pool.imap(square, [1, 2, Acts(take)], buffersize=1)
+        assert sorted([*results, *taken]) == [0, 1, 4]
 
 
 def test_results_say_how_they_are(pool):

@@ -18,7 +18,6 @@ import types
 import warnings
 import weakref
 from concurrent.futures import CancelledError
-from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from multiprocessing import TimeoutError, process
 from multiprocessing import pool as _stdlib
 from multiprocessing.pool import (
@@ -38,6 +37,16 @@ from multiprocessing.pool import (
 
 from . import _procession, util
 from .context import _default_context
+
+try:
+    from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
+except RuntimeError:
+    # The main thread has ended, and others go on: whatever that module wants done before it ends comes too late.
+    _register, threading._register_atexit = threading._register_atexit, lambda *args: None
+    try:
+        from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
+    finally:
+        threading._register_atexit = _register
 
 __all__ = [
     "CLOSE",
@@ -239,9 +248,9 @@ def worker(boot, mask=(), initializer=None, initargs=(), log=False):
         initargs: Its arguments.
         log: Whether an exception of the initializer is logged, as `concurrent.futures` does.
     """
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _pass_over_interrupt)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     # It is ended with its pool, and so are pools of its own: it may have children.
     process.current_process()._config["daemon"] = False
     try:
@@ -270,8 +279,13 @@ class _Staff:
         w = self._make(self._ctx, target=worker, args=(boot, *self._arguments))
         w.name = w.name.replace("Process", self._name)
         w.daemon = True
-        w.start()
-        self.workers.append(w)
+        # Ctrl-C finds a worker that we know of, or none; and one that can pass over it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            w.start()
+            self.workers.append(w)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         util.debug("added worker")
         return w.pid
 
@@ -292,6 +306,15 @@ class _Staff:
                 w.terminate()
         for w in self.workers:
             w.join()
+
+    def retire(self):
+        """Start no more workers: forget the initializer, which may lead to the pool."""
+        self._arguments = ()
+
+
+def _end(crew, staff):
+    crew.terminate()
+    staff.retire()
 
 
 # Results.
@@ -577,7 +600,7 @@ class Pool(_Calls, _stdlib.Pool):
         except BaseException:
             staff.dismiss()
             raise
-        self._terminate = util.Finalize(self, self._crew.terminate, exitpriority=15)
+        self._terminate = util.Finalize(self, _end, args=(self._crew, staff), exitpriority=15)
         self._state = RUN
 
     # Names as default arguments: they are there when the interpreter ends, too.

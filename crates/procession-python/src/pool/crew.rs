@@ -3,7 +3,7 @@
 use super::function::Functions;
 use super::outcome::{Manner, broken_pool};
 use super::recruit::Staff;
-use crate::error::Raise;
+use crate::error::{Raise, at_end_of_object};
 use crate::wait::{deadline_after, wait};
 use procession::{Executor, PoolError, SubmitError, TaskOptions};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
@@ -194,13 +194,11 @@ impl Drop for PyCrew {
         };
         // Whoever is starting or burying a worker right now needs the interpreter, and is waited for.
         let mut executor = Some(executor);
-        let dropped = Python::try_attach(|py| {
+        at_end_of_object(|py| {
             let executor = executor.take();
             py.detach(|| drop(executor));
         });
-        if dropped.is_none() {
-            // The interpreter is gone; workers die with this process.
-            std::mem::forget(executor);
-        }
+        // Is it still here, the interpreter is gone; workers die with this process.
+        std::mem::forget(executor);
     }
 }

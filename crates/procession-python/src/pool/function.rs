@@ -9,7 +9,7 @@ use crate::pickle::{decode, encode};
 use procession::{Handle, SharedList};
 use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyFunction, PyType};
+use pyo3::types::{PyCFunction, PyFunction, PyType, PyWeakrefMethods, PyWeakrefReference};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
@@ -47,21 +47,22 @@ impl Shipped {
     }
 }
 
-/// A function, and what was sent for it.
-type Named = (Py<PyAny>, Arc<Shipped>);
+/// A function, and what was sent for it. It is not kept: its globals may lead to the crew.
+type Named = (Py<PyWeakrefReference>, Arc<Shipped>);
 
 /// The named functions that a crew has sent.
 #[derive(Default)]
 pub(super) struct Functions {
-    /// By address; the object itself keeps the address from being another's.
+    /// By address, which may be another's when the function is gone.
     named: Mutex<HashMap<usize, Named>>,
 }
 
 impl Functions {
     fn known(&self, function: &Bound<'_, PyAny>) -> Option<Arc<Shipped>> {
         let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, shipped) = named.get(&(function.as_ptr() as usize))?;
-        Some(Arc::clone(shipped))
+        let (named, shipped) = named.get(&(function.as_ptr() as usize))?;
+        let is_the_same = named.bind(function.py()).upgrade()?.is(function);
+        is_the_same.then(|| Arc::clone(shipped))
     }
 
     fn ship_named(
@@ -70,18 +71,19 @@ impl Functions {
         message: Message,
     ) -> PyResult<Result<Arc<Shipped>, Message>> {
         let full = || {
-            let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+            if named.len() >= MOST_NAMED {
+                named.retain(|_, (named, _)| named.bind(function.py()).upgrade().is_some());
+            }
             named.len() >= MOST_NAMED
         };
         if !is_named(function, &message) || full() {
             return Ok(Err(message));
         }
         let shipped = Shipped::new(message)?;
+        let weak = PyWeakrefReference::new(function)?.unbind();
         let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-        named.insert(
-            function.as_ptr() as usize,
-            (function.clone().unbind(), Arc::clone(&shipped)),
-        );
+        named.insert(function.as_ptr() as usize, (weak, Arc::clone(&shipped)));
         Ok(Ok(shipped))
     }
 

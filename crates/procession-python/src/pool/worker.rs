@@ -46,7 +46,7 @@ fn invoke<'py>(
     let py = function.py();
     match kind {
         Kind::Item | Kind::Absent => function.call1((arguments,)),
-        Kind::Star => function.call1(arguments.cast_into::<PyTuple>()?),
+        Kind::Star => function.call1(positional(&arguments)?),
         Kind::Apply => {
             let (positional, keywords): (Bound<'py, PyTuple>, Bound<'py, PyDict>) =
                 arguments.extract()?;
@@ -62,6 +62,14 @@ fn invoke<'py>(
             let call_each = CALL_EACH.import(py, "procession.pool", "starmapstar")?;
             call_each.call1(((function, arguments),))
         }
+    }
+}
+
+/// An item as positional arguments, as `function(*item)` takes it.
+fn positional<'py>(item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
+    match item.cast_exact::<PyTuple>() {
+        Ok(tuple) => Ok(tuple.clone()),
+        Err(_) => PyTuple::new(item.py(), item.try_iter()?.collect::<PyResult<Vec<_>>>()?),
     }
 }
 
