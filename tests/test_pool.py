@@ -170,6 +170,28 @@ def test_callbacks_are_called_before_the_result_is_ready(pool):
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_join_waits_for_callbacks(ctx):
+    called = []
+
+    def call(result):
+        time.sleep(0.01)
+        called.append(result)
+
+    pool = ctx.Pool(2)
+    for x in range(20):
+        pool.apply_async(square, (x,), callback=call)
+    pool.map_async(square, range(3), callback=call)
+    pool.apply_async(fail, (1,), error_callback=call)
+    pool.close()
+    pool.join()
+    assert len(called) == 22
+    # One that joins does not wait for itself.
+    pool = ctx.Pool(1)
+    pool.apply_async(square, (1,), callback=lambda _: (pool.close(), pool.join(), called.append("joined")))
+    wait_for(lambda: "joined" in called)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_callback_that_raises_harms_nobody(pool):
     def complain(_):
         raise OSError("a callback")

@@ -6,6 +6,7 @@ is replaced; nothing waits for ever. A result is unpickled by the thread that as
 Calls have options of their own: `pool.with_options(timeout=5, retries=2).map(f, items)`.
 """
 
+import _thread
 import builtins
 import collections
 import itertools
@@ -315,6 +316,26 @@ class _Staff:
 def _end(crew, staff):
     crew.terminate()
     staff.retire()
+
+
+# Callbacks.
+
+
+def _start_callbacks(callbacks):
+    # Not of `threading`: it is nobody's concern that there is one.
+    _thread.start_new_thread(_run_callbacks, (callbacks,))
+
+
+def _run_callbacks(callbacks):
+    """Call what there is to be called, as it comes; the body of a thread."""
+    while (job := callbacks.take()) is not None:
+        callback, argument = job
+        try:
+            callback(argument)
+        except BaseException as error:
+            callbacks.complain(callback, error)
+        # Or they would live until the next comes.
+        del job, callback, argument
 
 
 # Results.

@@ -1,5 +1,6 @@
 //! The engine of one pool or executor, with workers that are Python processes.
 
+use super::callback::wait_for_all;
 use super::function::Functions;
 use super::outcome::{Manner, broken_pool};
 use super::recruit::Staff;
@@ -141,7 +142,7 @@ impl PyCrew {
         Ok(())
     }
 
-    /// Close, and wait until all tasks are done and all workers have ended; whether so.
+    /// Close, and wait until all tasks are done, all callbacks have returned and all workers have ended; whether so.
     #[pyo3(signature = (timeout = None))]
     fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let executor = self.executor()?;
@@ -153,6 +154,9 @@ impl PyCrew {
         let joined = wait(py, deadline_after(timeout)?, |until| {
             executor.shutdown_timeout(left(until)).then_some(())
         })?;
+        if joined.is_some() {
+            wait_for_all(py)?;
+        }
         Ok(joined.is_some())
     }
 

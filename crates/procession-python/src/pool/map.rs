@@ -162,15 +162,12 @@ impl PyMapTask {
     }
 
     /// Call `callback(task)` once all are done, on the thread for callbacks.
-    fn when_done(slf: &Bound<'_, Self>, callback: Py<PyAny>) {
-        let task = slf.clone().unbind();
-        slf.get().future.on_done(move || {
-            callback::post(move |py| {
-                if let Err(error) = callback.call1(py, (&task,)) {
-                    error.write_unraisable(py, Some(callback.bind(py)));
-                }
-            });
-        });
+    fn when_done(slf: &Bound<'_, Self>, callback: Py<PyAny>) -> PyResult<()> {
+        callback::start(slf.py())?;
+        let task = slf.clone().into_any().unbind();
+        let tell = move || callback::post(callback, task);
+        slf.get().future.on_done(tell);
+        Ok(())
     }
 }
 

@@ -171,18 +171,14 @@ impl PyTask {
     }
 
     /// Call `callback(task)` once it is done, on the thread for callbacks.
-    fn when_done(slf: &Bound<'_, Self>, callback: Py<PyAny>) {
-        let task = slf.clone().unbind();
-        let tell = move || {
-            callback::post(move |py| {
-                if let Err(error) = callback.call1(py, (&task,)) {
-                    error.write_unraisable(py, Some(callback.bind(py)));
-                }
-            });
-        };
+    fn when_done(slf: &Bound<'_, Self>, callback: Py<PyAny>) -> PyResult<()> {
+        callback::start(slf.py())?;
+        let task = slf.clone().into_any().unbind();
+        let tell = move || callback::post(callback, task);
         match &slf.get().future {
             Some(future) => future.on_done(tell),
             None => tell(),
         }
+        Ok(())
     }
 }
