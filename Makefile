@@ -54,7 +54,7 @@ $(VENV)/ready: pyproject.toml
 PYTHONS ?= 3.11 3.12 3.13
 METHODS ?= fork spawn forkserver
 conformance: python ## CPython's own tests, ours beside the stdlib (PYTHONS=3.12 METHODS="fork spawn" CONFORMANCE="-k TestPool -v")
-	$(VENV)/bin/python tests/conformance run --pythons $(PYTHONS) --methods $(METHODS) $(CONFORMANCE)
+	$(VENV)/bin/python tests/conformance run --pythons $(PYTHONS) --methods $(METHODS) --retry 1 $(CONFORMANCE)
 
 wheel: $(VENV)/ready ## build the wheel into target/dist, install it into fresh environments and try it (PYTHONS=3.12)
 	rm -rf target/dist

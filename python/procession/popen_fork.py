@@ -26,6 +26,7 @@ class Popen(_stdlib.Popen):
     method = "fork"
 
     def _launch(self, process_obj):
+        share_tracker()
         parent, by_main_thread = os.getpid(), is_main_thread()
         prepare_stdin()
         # Until the child is a process of its own, Ctrl-C is not for it: it would do what its parent wanted done.
@@ -77,6 +78,25 @@ class Popen(_stdlib.Popen):
             forget(self.sentinel)
         elif self.returncode is None:
             self.returncode = UNKNOWN
+
+
+_starting_tracker = threading.Lock()
+os.register_at_fork(after_in_child=_starting_tracker._at_fork_reinit)
+
+
+def share_tracker():
+    """Have the resource tracker run before a child is started, if this program may make shared memory that has a name.
+
+    A tracker that the child would start for itself removes what the child has made when the child ends; one that it shares with us, when the last who shares it does.
+    """
+    if "multiprocessing.shared_memory" not in sys.modules:
+        return
+    from . import resource_tracker
+
+    # Nobody forks while the tracker's own lock is held here: in the child it would be held for ever.
+    with _starting_tracker:
+        if resource_tracker._resource_tracker._fd is None:
+            resource_tracker.ensure_running()
 
 
 def is_main_thread():

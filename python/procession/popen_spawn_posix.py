@@ -56,6 +56,7 @@ class Popen(popen_fork.Popen):
             set_spawning_popen(None)
 
     def _tracker(self):
-        """Let the child share the resource tracker of `multiprocessing`, if one runs: for users of its shared memory. Our own objects need none."""
+        """Let the child share the resource tracker of `multiprocessing`, if one runs: for users of shared memory that has a name. Nothing else needs one."""
+        popen_fork.share_tracker()
         fd = resource_tracker._resource_tracker._fd
         return None if fd is None else self.DupFd(self.duplicate_for_child(fd))
