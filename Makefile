@@ -53,12 +53,12 @@ $(VENV)/ready: pyproject.toml
 
 PYTHONS ?= 3.11 3.12 3.13
 METHODS ?= fork spawn forkserver
-conformance: python ## CPython's own tests, ours beside the stdlib (PYTHONS=3.12 METHODS="fork spawn" CONFORMANCE="-k TestPool -v")
+conformance: $(VENV)/ready ## CPython's own tests, ours beside the stdlib (PYTHONS=3.12 METHODS="fork spawn" CONFORMANCE="-k TestPool -v")
+	$(VENV)/bin/python tests/conformance build --pythons $(PYTHONS) --profile $(PROFILE)
 	$(VENV)/bin/python tests/conformance run --pythons $(PYTHONS) --methods $(METHODS) --retry 1 $(CONFORMANCE)
 
-wheel: $(VENV)/ready ## build the wheel into target/dist, install it into fresh environments and try it (PYTHONS=3.12)
+wheel: $(VENV)/ready ## build a wheel for each Python into target/dist, install it into a fresh environment and try it (PYTHONS=3.12)
 	rm -rf target/dist
-	$(VENV)/bin/maturin build --quiet --out target/dist
 	$(VENV)/bin/python tests/wheel target/dist --pythons $(PYTHONS)
 
 fmt: $(VENV)/ready ## format the sources

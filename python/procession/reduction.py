@@ -11,7 +11,6 @@ import sys
 import types
 from multiprocessing import reduction as _stdlib
 from multiprocessing.reduction import (
-    ACKNOWLEDGE,
     HAVE_SEND_HANDLE,
     AbstractReducer,
     DupFd,
@@ -22,6 +21,9 @@ from multiprocessing.reduction import (
 )
 
 from . import process
+
+# 3.14 has the name no more: there, a descriptor is always acknowledged.
+ACKNOWLEDGE = getattr(_stdlib, "ACKNOWLEDGE", True)
 
 __all__ = [
     "ACKNOWLEDGE",

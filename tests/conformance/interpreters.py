@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _DESCRIBE = """
-import json, os, sys
+import importlib.machinery, json, os, sys
 print(json.dumps({
     "base": sys.base_prefix,
     "executable": os.path.realpath(getattr(sys, "_base_executable", sys.executable)),
     "minor": "%d.%d" % sys.version_info[:2],
     "version": "%d.%d.%d" % sys.version_info[:3],
     "library": os.path.dirname(os.__file__),
+    "suffix": importlib.machinery.EXTENSION_SUFFIXES[0],
 }))
 """
 
@@ -38,6 +39,8 @@ class Interpreter:
     minor: str
     version: str
     library: Path
+    suffix: str
+    """What the file names of extensions for this very Python end with."""
 
     @property
     def tests(self) -> Path:
@@ -93,6 +96,7 @@ def _describe(path: str, name: str) -> Interpreter | None:
         minor=facts["minor"],
         version=facts["version"],
         library=Path(facts["library"]),
+        suffix=facts["suffix"],
     )
 
 

@@ -199,7 +199,8 @@ def _write_wrappers(overlay: Overlay, method: str) -> None:
     if package.exists() or package.with_suffix(".py").exists():
         return
     package.mkdir()
-    (package / "__init__.py").touch()
+    # The forkserver preloads it: not each child is to import the tests.
+    (package / "__init__.py").write_text("import test._test_multiprocessing\n")
     for part in PARTS:
         (package / f"test_{part}.py").write_text(rewrite.wrapper(method, part))
 
@@ -213,6 +214,12 @@ def find_package(module: str, folder: Path, interpreter: Interpreter) -> Path:
     package = folder / module
     if not (package / "__init__.py").exists():
         raise NotRunnable(f"no package {module} in {folder} for python {interpreter.version}")
+    extension = package / f"_procession{interpreter.suffix}"
+    if extension.with_name("_procession.pyi").exists() and not extension.exists():
+        raise NotRunnable(
+            f"{module} was not built for python {interpreter.version}: there is no {extension.name} in {package} "
+            f"(python tests/conformance build --pythons {interpreter.minor})"
+        )
     return package
 
 
