@@ -40,6 +40,11 @@ __all__ = [
 ]
 
 
+def __getattr__(name):
+    """Find what this module does not define in that of `multiprocessing`: dill imports its `_reduce_socket`."""
+    return getattr(_stdlib, name)
+
+
 def dumps(obj):
     """Pickle an object to bytes, as `ForkingPickler` does."""
     return bytes(ForkingPickler.dumps(obj))
