@@ -17,6 +17,10 @@ const MISSES: u32 = 3;
 const FIRST_REST: Duration = Duration::from_millis(1);
 /// ... up to this.
 const LAST_REST: Duration = Duration::from_millis(64);
+/// A yield that took so long gave the CPU to somebody who does not yield ...
+const LONG_YIELD: Duration = Duration::from_micros(500);
+/// ... and this many waits do without.
+const WITHOUT_YIELD: u32 = 8;
 /// Waits that follow the wake of a sleeper within this time of each other are not cold.
 const WARM: Duration = Duration::from_micros(100);
 
@@ -28,6 +32,8 @@ pub(super) struct Habit {
     /// Length of the last rest.
     rest: Cell<Duration>,
     rests_until: Cell<Option<Instant>>,
+    /// Waits that are to do without a yield.
+    without_yield: Cell<u32>,
     /// When a wait last followed the wake of a sleeper.
     last_call: Cell<Option<Instant>>,
 }
@@ -39,6 +45,7 @@ impl Habit {
             misses: Cell::new(0),
             rest: Cell::new(Duration::ZERO),
             rests_until: Cell::new(None),
+            without_yield: Cell::new(0),
             last_call: Cell::new(None),
         }
     }
@@ -92,6 +99,20 @@ impl Habit {
             let rest = (self.rest.get() * 2).clamp(FIRST_REST, LAST_REST);
             self.rest.set(rest);
             self.rests_until.set(now.checked_add(rest));
+        }
+    }
+
+    /// Whether a wait that is about to sleep does so without a yield; asked once each.
+    pub(super) fn avoids_yields(&self) -> bool {
+        let left = self.without_yield.get();
+        self.without_yield.set(left.saturating_sub(1));
+        left > 0
+    }
+
+    /// A yield was over after so long.
+    pub(super) fn yielded(&self, took: Duration) {
+        if took > LONG_YIELD {
+            self.without_yield.set(WITHOUT_YIELD);
         }
     }
 
@@ -156,6 +177,16 @@ mod tests {
         assert_eq!(habit.budget(), SHORT * 2);
         habit.hit(Some(LONG));
         assert_eq!(habit.budget(), MAX_BUDGET);
+    }
+
+    #[test]
+    fn a_long_yield_is_followed_by_waits_without() {
+        let habit = Habit::new();
+        habit.yielded(SHORT);
+        assert!(!habit.avoids_yields());
+        habit.yielded(LONG);
+        assert!((0..WITHOUT_YIELD).all(|_| habit.avoids_yields()));
+        assert!(!habit.avoids_yields());
     }
 
     #[test]
