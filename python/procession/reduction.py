@@ -11,7 +11,6 @@ import sys
 import types
 from multiprocessing import reduction as _stdlib
 from multiprocessing.reduction import (
-    ACKNOWLEDGE,
     HAVE_SEND_HANDLE,
     AbstractReducer,
     DupFd,
@@ -22,6 +21,9 @@ from multiprocessing.reduction import (
 )
 
 from . import process
+
+# 3.14 has the name no more: there, a descriptor is always acknowledged.
+ACKNOWLEDGE = getattr(_stdlib, "ACKNOWLEDGE", True)
 
 __all__ = [
     "ACKNOWLEDGE",
@@ -36,6 +38,11 @@ __all__ = [
     "send_handle",
     "sendfds",
 ]
+
+
+def __getattr__(name):
+    """Find what this module does not define in that of `multiprocessing`: dill imports its `_reduce_socket`."""
+    return getattr(_stdlib, name)
 
 
 def dumps(obj):

@@ -7,10 +7,11 @@
 //! ```
 //!
 //! Only exact types: subclasses, and whatever else pickle does for an object (reducers, sharing), is pickle's business. A list or dict that occurs twice in a value is one
-//! object, which only pickle can say; so is one that contains itself. No Python code runs in here.
+//! object, which only pickle can say; so is one that contains itself. No Python code runs in here; but on a free-threaded interpreter, another thread may change a list or dict meanwhile.
 
 use crate::error::UnpicklingError;
 use pyo3::prelude::*;
+use pyo3::sync::critical_section::with_critical_section;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 /// Longest message in this encoding.
@@ -114,18 +115,36 @@ impl Writer<'_> {
         }
         if let Ok(list) = object.cast_exact::<PyList>() {
             self.first_seen(object)?;
-            self.head(LIST, list.len())?;
-            return list
-                .iter()
-                .try_for_each(|item| self.item(&item, depth).ok_or(()))
-                .ok();
+            return self.list(list, depth);
         }
         let dict = object.cast_exact::<PyDict>().ok()?;
         self.first_seen(object)?;
-        self.head(DICT, dict.len())?;
-        for (key, value) in dict {
-            self.item(&key, depth)?;
-            self.item(&value, depth)?;
+        self.dict(dict, depth)
+    }
+
+    fn list(&mut self, list: &Bound<'_, PyList>, depth: usize) -> Written {
+        self.head(LIST, list.len())?;
+        let count_at = self.out.len() - 1;
+        let mut count = 0;
+        for item in list {
+            self.item(&item, depth)?;
+            // Does not overflow: there are at most `MOST_ITEMS`.
+            count += 1;
+        }
+        self.out[count_at] = count;
+        Some(())
+    }
+
+    fn dict(&mut self, dict: &Bound<'_, PyDict>, depth: usize) -> Written {
+        if dict.len() > MOST_ITEMS {
+            return None;
+        }
+        // All at one time: writing a list or dict in it may let go of the dict's own lock.
+        let pairs: Vec<_> = with_critical_section(dict, || dict.iter().collect());
+        self.head(DICT, pairs.len())?;
+        for (key, value) in &pairs {
+            self.item(key, depth)?;
+            self.item(value, depth)?;
         }
         Some(())
     }

@@ -78,11 +78,11 @@ impl Functions {
         }
         let shipped = Shipped::new(message)?;
         let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-        named.insert(
-            function.as_ptr() as usize,
-            (function.clone().unbind(), Arc::clone(&shipped)),
-        );
-        Ok(Ok(shipped))
+        // Another thread may have been quicker, and calls of its own be under way: what they name must stay.
+        let (_, shipped) = named
+            .entry(function.as_ptr() as usize)
+            .or_insert_with(|| (function.clone().unbind(), shipped));
+        Ok(Ok(Arc::clone(shipped)))
     }
 
     /// The function for a single call.
