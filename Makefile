@@ -55,7 +55,7 @@ PYTHONS ?= 3.11 3.12 3.13
 METHODS ?= fork spawn forkserver
 conformance: $(VENV)/ready ## CPython's own tests, ours beside the stdlib (PYTHONS=3.12 METHODS="fork spawn" CONFORMANCE="-k TestPool -v")
 	$(VENV)/bin/python tests/conformance build --pythons $(PYTHONS) --profile $(PROFILE)
-	$(VENV)/bin/python tests/conformance run --pythons $(PYTHONS) --methods $(METHODS) $(CONFORMANCE)
+	$(VENV)/bin/python tests/conformance run --pythons $(PYTHONS) --methods $(METHODS) --retry 1 $(CONFORMANCE)
 
 wheel: $(VENV)/ready ## build a wheel for each Python into target/dist, install it into a fresh environment and try it (PYTHONS=3.12)
 	rm -rf target/dist

@@ -567,3 +567,21 @@ def test_the_module_has_the_names_of_its_twin():
 
     for name in multiprocessing.pool.__all__:
         assert hasattr(pools, name)
+
+
+class ShortOfProcesses(pools.Pool):
+    started = []
+
+    @classmethod
+    def Process(cls, ctx, *args, **kwds):
+        if len(cls.started) == 2:
+            raise OSError("no more processes")
+        cls.started.append(ctx.Process(*args, **kwds))
+        return cls.started[-1]
+
+
+def test_a_pool_that_cannot_start_all_workers_leaves_none(ctx, monkeypatch):
+    monkeypatch.setattr(ShortOfProcesses, "started", [])
+    with pytest.raises(OSError, match="no more processes"):
+        ShortOfProcesses(3, context=ctx)
+    assert [worker.is_alive() for worker in ShortOfProcesses.started] == [False, False]

@@ -1,8 +1,6 @@
 """The native half. What is generic here is so for the type checker only: subscript the classes of the public modules."""
 
 from collections.abc import Callable, Iterable
-from queue import Empty as Empty
-from queue import Full as Full
 from types import TracebackType
 from typing import Any, Generic, Self, TypeAlias, final
 

@@ -10,7 +10,7 @@ if not __package__:  # started by path: make the sibling modules a package
     __package__ = "conformance"
     sys.path[0] = str(Path(__file__).parents[1])
 
-from conformance import build, record, runs, triage
+from conformance import build, record, runs, score, triage
 from conformance.interpreters import NotRunnable, find
 from conformance.overlay import METHODS
 
@@ -137,6 +137,8 @@ def _baseline(arguments: argparse.Namespace) -> int:
         for method in arguments.methods or METHODS:
             measured = runs.measure_baseline(interpreter, method, record.BASELINES, arguments.timeout)
             print(f"{measured.name}: {dict(measured.totals())} in {measured.seconds:.0f} s")
+            for test, first in measured.flaky.items():
+                print(f"flaky: {test}  {first.outcome}  {score.summary(first)}")
             for note in measured.notes:
                 print(f"note: {note}")
     return 0

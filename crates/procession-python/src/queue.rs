@@ -1,7 +1,7 @@
 //! The queue of the engine under `procession.queues`.
 
 use crate::buffer::ByteView;
-use crate::error::{Empty, Full, Raise};
+use crate::error::Raise;
 use crate::letter::{bytes_in, letter_of, letter_of_bytes, object_in};
 use crate::message::{Object, Parcel, handle_of, name_of, reduce, wrong_parcel};
 use crate::wait::{Truth, deadline_after, wait};
@@ -314,7 +314,5 @@ impl PyQueue {
 }
 
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add("Empty", module.py().get_type::<Empty>())?;
-    module.add("Full", module.py().get_type::<Full>())?;
     module.add_class::<PyQueue>()
 }
