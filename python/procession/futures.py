@@ -5,6 +5,7 @@
 by the thread that asks for it; only futures at whose insides somebody looks, or that have callbacks, are completed by a thread of their own.
 """
 
+import concurrent.futures
 import multiprocessing
 import operator
 import os
@@ -63,6 +64,13 @@ __all__ = [
     "as_completed",
     "wait",
 ]
+
+
+def __getattr__(name):
+    """Give what only newer Pythons have: `InterpreterPoolExecutor`, from 3.14 on."""
+    if name in concurrent.futures.__all__:
+        return getattr(concurrent.futures, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class _Lazy:
