@@ -8,10 +8,12 @@ PROFILE ?= dev-python
 VENV := .venv
 # Of the benches alone: an installed wheel, as users have it, and the peers.
 VENV_BENCH := .venv-bench
+# Of the tests with large libraries alone.
+VENV_WILD := .venv-wild
 export RUST_BACKTRACE ?= 0
 export PIP_QUIET ?= 1
 
-.PHONY: help demo demo-rust test test-rust test-python lint python conformance fmt doc bench bench-python wheel loom crash clean
+.PHONY: help demo demo-rust test test-rust test-python test-wild lint python conformance fmt doc bench bench-python wheel loom crash clean
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
@@ -31,6 +33,16 @@ test-rust: ## unit, integration and documentation tests, and the examples end to
 
 test-python: python ## the Python package's own tests (TESTS="tests/test_pool.py -k killed")
 	$(VENV)/bin/python -m pytest $(TESTS)
+
+test-wild: python $(VENV_WILD)/ready ## by hand: real PyTorch, mpire, pandas and others, handed ours (tests/wild/README.md)
+	$(VENV_WILD)/bin/python -m pytest $(or $(TESTS),tests/wild)
+
+# Torch may be too large for the machine: without it, its tests are skipped.
+$(VENV_WILD)/ready: tests/wild/requirements.txt
+	$(PYTHON) -m venv $(VENV_WILD)
+	$(VENV_WILD)/bin/python -m pip install --quiet -r tests/wild/requirements.txt
+	$(VENV_WILD)/bin/python -c 'import sysconfig; print("$(abspath python)", file=open(sysconfig.get_path("purelib") + "/procession.pth", "w"))'
+	touch $@
 
 lint: python ## formatting, clippy, ruff and documentation, warnings are errors
 	$(CARGO) fmt --all --check

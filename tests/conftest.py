@@ -48,6 +48,13 @@ def pytest_configure(config):
     )
 
 
+def pytest_ignore_collect(collection_path, config):
+    """Leave out `wild`, which wants libraries of its own, unless it is asked for."""
+    if collection_path.name == "wild" and not any("wild" in argument for argument in config.args):
+        return True
+    return None
+
+
 @pytest.fixture(autouse=True, scope="module")
 def leaks(request, warm):
     """Fail tests that leave more processes, descriptors or threads than they found: those of a module, which may share a pool."""
@@ -96,8 +103,12 @@ def children():
 
 def descriptors():
     """Return what our descriptors are, without the numbers of pipes and sockets."""
-    # A thread that has waited for several things may keep a bell for the next time: have it there at every look.
-    connection.wait([procession.Pipe()[0]], 0.001)
+    # A thread that has waited for several things keeps a bell for the next time: have it there at every look. Of a pipe with both ends: at the end of one whose other
+    # end is gone nobody waits.
+    ends = procession.Pipe()
+    connection.wait([ends[0]], 0.001)
+    for end in ends:
+        end.close()
     found = collections.Counter()
     for fd in os.listdir("/proc/self/fd"):
         if int(fd) == resource_tracker._resource_tracker._fd:

@@ -33,6 +33,12 @@ def _echo(conn, *others):
             pass
 
 
+@pytest.mark.parametrize("duplex", [1, 0, None, "yes", ""])
+def test_duplex_is_anything_true_or_false(duplex):
+    here, there = Pipe(duplex)
+    assert here.writable == there.readable == bool(duplex)
+
+
 def test_objects_come_back(ctx):
     here, there = ctx.Pipe()
     process = ctx.Process(target=_echo, args=(there, here) if ctx._name == "fork" else (there,))
@@ -380,6 +386,12 @@ def test_no_handle_came():
     left.close()
     with pytest.raises(RuntimeError):
         reduction.recv_handle(right)
+
+
+@pytest.mark.parametrize("wrong", [-1, object(), "x"])
+def test_waiting_for_what_cannot_be_waited_for(wrong):
+    with pytest.raises(ValueError, match="Invalid file"):
+        wait([wrong], 0)
 
 
 def test_waiting_for_everything(ctx):

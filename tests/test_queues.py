@@ -20,10 +20,6 @@ from procession.connection import wait
 
 PATIENCE = 60
 
-pytestmark = pytest.mark.leaves(
-    "a socket: a bell of the main thread, lost in a module before and made anew here; not understood"
-)
-
 
 def _put_all(target, items):
     for item in items:

@@ -52,9 +52,9 @@ def worker(boot, mask=(), initializer=None, initargs=(), log=False):
         initargs: Its arguments.
         log: Whether an exception of the initializer is logged, as `concurrent.futures` does.
     """
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _pass_over_interrupt)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     # It is ended with its pool, and so are pools of its own: it may have children.
     process.current_process()._config["daemon"] = False
     try:
@@ -83,8 +83,13 @@ class Staff:
         w = self._make(self._ctx, target=worker, args=(boot, *self._arguments))
         w.name = w.name.replace("Process", self._name)
         w.daemon = True
-        w.start()
-        self.workers.append(w)
+        # Ctrl-C finds a worker that we know of, or none; and one that can pass over it.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            w.start()
+            self.workers.append(w)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         util.debug("added worker")
         return w.pid
 
@@ -105,3 +110,7 @@ class Staff:
                 w.terminate()
         for w in self.workers:
             w.join()
+
+    def retire(self):
+        """Start no more workers: forget the initializer, which may lead to the pool."""
+        self._arguments = ()

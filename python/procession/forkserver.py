@@ -236,13 +236,12 @@ class _Spare:
         popen_fork.close_fds([self.sentinel] if self.exit_code_fd is None else [self.sentinel, self.exit_code_fd])
 
 
-def main(mail, connection, unblock):
+def main(mail, connection):
     """Be the template.
 
     Args:
         mail: Queue with what to preload.
         connection: Descriptor of our end of the socket pair.
-        unblock: Whether Ctrl-C, blocked while the interpreter started, is for the children.
     """
     handlers = {
         # For our parent and its children only.
@@ -250,8 +249,8 @@ def main(mail, connection, unblock):
         # Or nobody would learn how relayed children end.
         _signal.SIGCHLD: _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL),
     }
-    if unblock:
-        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {_signal.SIGINT})
+    # Whoever started us may have blocked all signals. The children have masks of their own.
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     _forkserver._preload_modules, data, by_main_thread = mail.get(False)
     _preload(_forkserver._preload_modules, data)
     del mail

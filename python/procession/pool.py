@@ -6,6 +6,7 @@ is replaced; nothing waits for ever. A result is unpickled by the thread that as
 Calls have options of their own: `pool.with_options(timeout=5, retries=2).map(f, items)`.
 """
 
+import _thread
 import builtins
 import collections
 import itertools
@@ -15,7 +16,6 @@ import types
 import warnings
 import weakref
 from concurrent.futures import CancelledError
-from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
 from multiprocessing import TimeoutError
 from multiprocessing import pool as _stdlib
 from multiprocessing.pool import (
@@ -37,6 +37,16 @@ from . import _procession, util
 from ._pool_workers import Staff
 from ._pool_workers import worker as worker
 from .context import _default_context
+
+try:
+    from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
+except RuntimeError:
+    # The main thread has ended, and others go on: whatever that module wants done before it ends comes too late.
+    _register, threading._register_atexit = threading._register_atexit, lambda *args: None
+    try:
+        from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
+    finally:
+        threading._register_atexit = _register
 
 __all__ = [
     "CLOSE",
@@ -193,6 +203,31 @@ def _broken_initializer(message, cause, trace, executor):
         return _with_cause(exc, trace, executor)
     exc.__cause__ = cause
     return exc
+
+
+def _end(crew, staff):
+    crew.terminate()
+    staff.retire()
+
+
+# Callbacks.
+
+
+def _start_callbacks(callbacks):
+    # Not of `threading`: it is nobody's concern that there is one.
+    _thread.start_new_thread(_run_callbacks, (callbacks,))
+
+
+def _run_callbacks(callbacks):
+    """Call what there is to be called, as it comes; the body of a thread."""
+    while (job := callbacks.take()) is not None:
+        callback, argument = job
+        try:
+            callback(argument)
+        except BaseException as error:
+            callbacks.complain(callback, error)
+        # Or they would live until the next comes.
+        del job, callback, argument
 
 
 # Results.
@@ -489,7 +524,7 @@ class Pool(_Calls, _stdlib.Pool):
         except BaseException:
             staff.dismiss()
             raise
-        self._terminate = util.Finalize(self, self._crew.terminate, exitpriority=15)
+        self._terminate = util.Finalize(self, _end, args=(self._crew, staff), exitpriority=15)
         self._state = RUN
 
     # Names as default arguments: they are there when the interpreter ends, too.

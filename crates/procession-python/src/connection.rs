@@ -387,6 +387,11 @@ impl<'py> FromPyObject<'_, 'py> for Source {
             Ok(fd) => fd,
             Err(_) => fileno_of(&object)?,
         };
+        if fd < 0 {
+            return Err(PyValueError::new_err(format!(
+                "Invalid file descriptor: {fd}"
+            )));
+        }
         // The number may be closed and used again while we wait.
         Ok(Self::Fd(duplicate(fd).map_err(Raise::raise)?))
     }

@@ -12,7 +12,6 @@
 
 use crate::error::UnpicklingError;
 use pyo3::prelude::*;
-use pyo3::sync::critical_section::with_critical_section;
 use pyo3::types::{PyBool, PyBytes, PyDict, PyFloat, PyInt, PyList, PyString, PyTuple};
 
 /// Longest message in this encoding, but for a row.
@@ -179,15 +178,13 @@ impl Writer<'_> {
     }
 
     fn dict(&mut self, dict: &Bound<'_, PyDict>, depth: usize) -> Written {
-        if dict.len() > MOST_ITEMS {
-            return None;
-        }
-        // All at one time: writing a list or dict in it may let go of the dict's own lock.
-        let pairs: Vec<_> = with_critical_section(dict, || dict.iter().collect());
-        self.head(DICT, pairs.len())?;
-        for (key, value) in &pairs {
-            self.item(key, depth)?;
-            self.item(value, depth)?;
+        // Another thread could change it meanwhile, and an iterator panics then. The copy is made at one time, and is nobody else's.
+        #[cfg(Py_GIL_DISABLED)]
+        let dict = &dict.copy().ok()?;
+        self.head(DICT, dict.len())?;
+        for (key, value) in dict {
+            self.item(&key, depth)?;
+            self.item(&value, depth)?;
         }
         Some(())
     }

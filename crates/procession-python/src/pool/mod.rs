@@ -25,5 +25,6 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<map::PyMapTask>()?;
     module.add_class::<stream::PyStream>()?;
     module.add_class::<stream::PyFeeder>()?;
+    module.add_class::<callback::PyCallbacks>()?;
     module.add_function(wrap_pyfunction!(recruit::work, module)?)
 }

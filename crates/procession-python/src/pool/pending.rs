@@ -156,14 +156,11 @@ impl PyPending {
     }
 
     /// Call `callback(self)` once it is done, on the thread for callbacks.
-    fn when_done(slf: &Bound<'_, Self>, callback: Py<PyAny>) {
-        let this = slf.clone().unbind();
-        slf.get().submitted.on_done(move || {
-            callback::post(move |py| {
-                if let Err(error) = callback.call1(py, (&this,)) {
-                    error.write_unraisable(py, Some(callback.bind(py)));
-                }
-            });
-        });
+    fn when_done(slf: &Bound<'_, Self>, callback: Py<PyAny>) -> PyResult<()> {
+        callback::start(slf.py())?;
+        let this = slf.clone().into_any().unbind();
+        let tell = move || callback::post(callback, this);
+        slf.get().submitted.on_done(tell);
+        Ok(())
     }
 }

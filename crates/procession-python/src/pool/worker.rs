@@ -46,7 +46,7 @@ fn invoke<'py>(
     let py = function.py();
     match kind {
         Kind::Item | Kind::Absent => function.call1((arguments,)),
-        Kind::Star => function.call1(arguments.cast_into::<PyTuple>()?),
+        Kind::Star => function.call1(positional(&arguments)?),
         Kind::Apply => {
             let (positional, keywords): (Bound<'py, PyTuple>, Bound<'py, PyDict>) =
                 arguments.extract()?;
@@ -72,6 +72,14 @@ fn call_each<'py>(
 ) -> PyResult<Bound<'py, PyAny>> {
     let results = mapping.call1((function, items))?;
     function.py().get_type::<PyList>().call1((results,))
+}
+
+/// An item as positional arguments, as `function(*item)` takes it.
+fn positional<'py>(item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
+    match item.cast_exact::<PyTuple>() {
+        Ok(tuple) => Ok(tuple.clone()),
+        Err(_) => PyTuple::new(item.py(), item.try_iter()?.collect::<PyResult<Vec<_>>>()?),
+    }
 }
 
 fn returned(result: &Bound<'_, PyAny>) -> Reply {
