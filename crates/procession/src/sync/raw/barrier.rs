@@ -29,7 +29,7 @@
 //! **Death.** (a) Record written, not counted in; (b) counted in, waiting; (c) last, before or in the action, not opened
 //! yet: in all three there is a record of the current round, and [`RawBarrier::reap`] breaks the round, then
 //! clears the record (in that order: a dead reaper leaves the record for the next). A waiter whose sleep ends without news asks for
-//! itself whether an arrived party is gone. (d) Opened, bell not rung: reap wakes everybody. (e) Broken round, record not cleared:
+//! itself whether an arrived party is gone. (d) Opened or broken, bell not rung: reap rings, and wakes everybody. (e) Broken round, record not cleared:
 //! reap clears it and completes a reset that waits for it. (f) Reset asked for, not completed: whoever leaves or arrives
 //! completes it. A party that dies before it arrives leaves no trace here: whoever expects it calls [`RawBarrier::abort`], or keeps a [`Parties`] list.
 //!
@@ -428,7 +428,8 @@ impl RawBarrier {
             }
         }
         self.finish_reset(records, port);
-        // The dead one may have owed a ring, or the wake after it.
+        // The dead one may have owed a ring (somebody looked before its change, and is about to sleep), or the wake after it.
+        self.ring(port);
         port.wake(&self.bell, super::ALL);
         had_arrived
     }
