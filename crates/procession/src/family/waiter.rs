@@ -164,7 +164,8 @@ impl Port for Waiter {
             .min(LAST_SLICE);
         let (slept, woken) = sleep_slice(word, expected, deadline, slice);
         self.dull.set(!woken);
-        if !woken && interrupted() {
+        // Without a deadline the time cannot run out.
+        if !woken && deadline.is_some() && interrupted() {
             return Slept::TimedOut;
         }
         slept
