@@ -321,7 +321,7 @@ class _Template:
     def fork(self, ours, theirs):
         """Fork a spare, and tell the parent; say whether it is there."""
         try:
-            pid = _procession.fork_sibling()
+            pid = popen_fork.fork(_procession.fork_sibling)
         except OSError:
             return self.fork_relayed(ours, theirs)
         if pid == 0:
@@ -334,7 +334,7 @@ class _Template:
             with warnings.catch_warnings():
                 # That there are threads is known.
                 warnings.simplefilter("ignore", DeprecationWarning)
-                pid = os.fork()
+                pid = popen_fork.fork(os.fork)
             if pid == 0:
                 _child.run(lambda: self.stand_by(ours, theirs, [result, to_write]))
             sentinel = _child.open_sentinel(pid)

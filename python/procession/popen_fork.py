@@ -32,7 +32,7 @@ class Popen(_stdlib.Popen):
         # Until the child is a process of its own, Ctrl-C is not for it: it would do what its parent wanted done.
         mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGINT})
         try:
-            self.pid = os.fork()
+            self.pid = fork(os.fork)
             if self.pid == 0:
                 _child.run(lambda: be(process_obj, _child.open_sentinel(parent), by_main_thread, mask))
             self._watch(_child.open_sentinel(self.pid))
@@ -99,6 +99,29 @@ def share_tracker():
     with _starting_tracker:
         if resource_tracker._resource_tracker._fd is None:
             resource_tracker.ensure_running()
+
+
+def fork(how):
+    """Fork a child that shares the resource tracker, if one runs.
+
+    Args:
+        how: Forks, as `os.fork` does.
+
+    Returns:
+        What `how` does.
+    """
+    # One that is yet to be imported (`_lazy`) does nothing at a fork.
+    tracker = sys.modules.get("multiprocessing.resource_tracker")
+    intent = tracker and vars(tracker).get("_fork_intent")
+    # Trackers that have this close their descriptor in a forked child, unless the thread that forks says otherwise.
+    if intent is None:
+        return how()
+    intent.preserve_fd = True
+    try:
+        return how()
+    finally:
+        # In the child, too: what that forks by itself is none of ours.
+        intent.preserve_fd = False
 
 
 def is_main_thread():
