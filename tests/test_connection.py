@@ -369,8 +369,11 @@ def test_handles_travel(make, tmp_path):
     left, right = make()
     path = tmp_path / "file"
     with open(path, "w") as file:
-        reduction.send_handle(left, file.fileno(), os.getpid())
+        # From 3.14 on a sender of the standard library waits until it was received.
+        sender = threading.Thread(target=reduction.send_handle, args=(left, file.fileno(), os.getpid()))
+        sender.start()
         handle = reduction.recv_handle(right)
+        sender.join()
     os.write(handle, b"written")
     os.close(handle)
     # The sender's duplicate goes when somebody waits for a while.
