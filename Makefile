@@ -8,10 +8,12 @@ PROFILE ?= dev-python
 VENV := .venv
 # Of the benches alone: an installed wheel, as users have it, and the peers.
 VENV_BENCH := .venv-bench
+# Of the tests with large libraries alone.
+VENV_WILD := .venv-wild
 export RUST_BACKTRACE ?= 0
 export PIP_QUIET ?= 1
 
-.PHONY: help demo demo-rust test test-rust test-python lint python conformance fmt doc bench bench-python wheel loom crash clean
+.PHONY: help demo demo-rust test test-rust test-python test-wild lint python conformance fmt doc bench bench-python wheel loom crash clean
 help: ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
@@ -31,6 +33,16 @@ test-rust: ## unit, integration and documentation tests, and the examples end to
 
 test-python: python ## the Python package's own tests (TESTS="tests/test_pool.py -k killed")
 	$(VENV)/bin/python -m pytest $(TESTS)
+
+test-wild: python $(VENV_WILD)/ready ## by hand: real PyTorch, mpire, pandas and others, handed ours (tests/wild/README.md)
+	$(VENV_WILD)/bin/python -m pytest $(or $(TESTS),tests/wild)
+
+# Torch may be too large for the machine: without it, its tests are skipped.
+$(VENV_WILD)/ready: tests/wild/requirements.txt
+	$(PYTHON) -m venv $(VENV_WILD)
+	$(VENV_WILD)/bin/python -m pip install --quiet -r tests/wild/requirements.txt
+	$(VENV_WILD)/bin/python -c 'import sysconfig; print("$(abspath python)", file=open(sysconfig.get_path("purelib") + "/procession.pth", "w"))'
+	touch $@
 
 lint: python ## formatting, clippy, ruff and documentation, warnings are errors
 	$(CARGO) fmt --all --check
@@ -53,12 +65,12 @@ $(VENV)/ready: pyproject.toml
 
 PYTHONS ?= 3.11 3.12 3.13
 METHODS ?= fork spawn forkserver
-conformance: python ## CPython's own tests, ours beside the stdlib (PYTHONS=3.12 METHODS="fork spawn" CONFORMANCE="-k TestPool -v")
-	$(VENV)/bin/python tests/conformance run --pythons $(PYTHONS) --methods $(METHODS) $(CONFORMANCE)
+conformance: $(VENV)/ready ## CPython's own tests, ours beside the stdlib (PYTHONS=3.12 METHODS="fork spawn" CONFORMANCE="-k TestPool -v")
+	$(VENV)/bin/python tests/conformance build --pythons $(PYTHONS) --profile $(PROFILE)
+	$(VENV)/bin/python tests/conformance run --pythons $(PYTHONS) --methods $(METHODS) --retry 1 $(CONFORMANCE)
 
-wheel: $(VENV)/ready ## build the wheel into target/dist, install it into fresh environments and try it (PYTHONS=3.12)
+wheel: $(VENV)/ready ## build a wheel for each Python into target/dist, install it into a fresh environment and try it (PYTHONS=3.12)
 	rm -rf target/dist
-	$(VENV)/bin/maturin build --quiet --out target/dist
 	$(VENV)/bin/python tests/wheel target/dist --pythons $(PYTHONS)
 
 fmt: $(VENV)/ready ## format the sources

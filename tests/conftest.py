@@ -48,6 +48,13 @@ def pytest_configure(config):
     )
 
 
+def pytest_ignore_collect(collection_path, config):
+    """Leave out `wild`, which wants libraries of its own, unless it is asked for."""
+    if collection_path.name == "wild" and not any("wild" in argument for argument in config.args):
+        return True
+    return None
+
+
 @pytest.fixture(autouse=True, scope="module")
 def leaks(request, warm):
     """Fail tests that leave more processes, descriptors or threads than they found: those of a module, which may share a pool."""
@@ -67,18 +74,20 @@ def leaks(request, warm):
 def list_left(before):
     """Return what there is now and was not before."""
     gc.collect()
+    # A template that has ended is noticed, and reaped, when a process is to be started.
+    forkserver.ensure_running()
     now = [look() for look in (processes, descriptors, threads)]
     return [sorted((new - old).elements()) for new, old in zip(now, before, strict=True) if new - old]
 
 
 def processes():
-    """Return our children, but for those that live as long as we do: the forkserver with the spare that it keeps, the resource tracker."""
+    """Return our children, but for those that live as long as we do: the forkserver with the two spares that it keeps, the resource tracker."""
     found, of_forkserver = collections.Counter(), 0
     for command in children():
         if "resource_tracker" in command:
             continue
         of_forkserver += "socket=" in command
-        if "socket=" not in command or of_forkserver > 2:
+        if "socket=" not in command or of_forkserver > 3:
             found[command] += 1
     return found
 
@@ -94,8 +103,12 @@ def children():
 
 def descriptors():
     """Return what our descriptors are, without the numbers of pipes and sockets."""
-    # A thread that has waited for several things may keep a bell for the next time: have it there at every look.
-    connection.wait([procession.Pipe()[0]], 0.001)
+    # A thread that has waited for several things keeps a bell for the next time: have it there at every look. Of a pipe with both ends: at the end of one whose other
+    # end is gone nobody waits.
+    ends = procession.Pipe()
+    connection.wait([ends[0]], 0.001)
+    for end in ends:
+        end.close()
     found = collections.Counter()
     for fd in os.listdir("/proc/self/fd"):
         if int(fd) == resource_tracker._resource_tracker._fd:

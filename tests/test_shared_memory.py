@@ -118,6 +118,31 @@ def test_a_child_may_remove_without_complaints():
     assert run(program) == ("", "")
 
 
+@pytest.mark.parametrize("module", ["procession", "multiprocessing"])
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_what_a_child_made_outlives_it(module, method, name):
+    program = f"""if True:
+        import sys
+        import procession
+        from {module}.shared_memory import SharedMemory
+
+        def make(name):
+            memory = SharedMemory(name, create=True, size=10)
+            memory.buf[3] = 7
+            memory.close()
+
+        if __name__ == "__main__":
+            child = procession.get_context(sys.argv[2]).Process(target=make, args=(sys.argv[1],))
+            child.start()
+            child.join()
+            memory = SharedMemory(sys.argv[1])
+            assert memory.buf[3] == 7
+            memory.close()
+            memory.unlink()
+    """
+    assert run(program, name, method) == ("", "")
+
+
 def test_what_was_forgotten_is_removed_with_a_warning(name):
     program = """if True:
         import sys

@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from program import run
+from program import PATIENCE, run
 
 import procession as mp
 from procession import forkserver
@@ -99,6 +99,46 @@ def test_state_of_a_child(ctx):
         assert rest == ["", -1]
         process.join()
     assert len(numbers) == 2
+
+
+def send_mask(queue):
+    queue.put(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+
+MASK = """
+    import signal, sys, procession as mp
+    from procession.futures import ProcessPoolExecutor
+
+    def mask():
+        return signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+    if __name__ == "__main__":
+        ctx = mp.get_context(sys.argv[1])
+        with ProcessPoolExecutor(1, mp_context=ctx) as executor, ctx.Pool(1) as pool:
+            print(executor.submit(mask).result(), pool.apply(mask))
+            process = ctx.Process(target=signal.pause)
+            process.start()
+            process.terminate()
+            process.join()
+            print(process.exitcode)
+    """
+
+
+def test_signals_are_blocked_as_where_the_child_was_started(ctx):
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    try:
+        queue = ctx.Queue()
+        process = ctx.Process(target=send_mask, args=(queue,))
+        process.start()
+        assert queue.get(timeout=PATIENCE) == {*mask, signal.SIGUSR1}
+        process.join()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def test_signals_reach_children_whoever_started_the_template(method, tmp_path):
+    # Threads of pools block all signals.
+    assert run(tmp_path, MASK, method) == (0, "set() set()\n-15\n", "")
 
 
 def test_descriptors_are_passed(ctx):
@@ -221,27 +261,64 @@ def wait_for(queue):
     queue.get()
 
 
-def spare():
-    """The pid of the spare: our youngest child, once the template, perhaps a new one, has forked it."""
-    while True:
-        forkserver.ensure_running()
-        with open(f"/proc/self/task/{threading.get_native_id()}/children") as file:
-            children = [int(pid) for pid in file.read().split()]
-        if len(children) > 1 and children[-1] != template._forkserver_pid:
-            return children[-1]
+def test_template_is_killed_while_it_forks(server):
+    """A spare of which it could not tell us any more is neither left behind nor waited for."""
+    for _ in range(20):
+        # Has it make another spare.
+        process = start(server, sys.exit, 4)
+        os.kill(template._forkserver_pid, signal.SIGKILL)
+        process.join()
+        assert process.exitcode == 4
+    start(server, sys.exit).join()
+    assert len(forks()) <= forkserver._SPARES
+
+
+def forks():
+    """The pids of our children that the template has forked."""
+    pids = []
+    for thread in os.listdir("/proc/self/task"):
+        with open(f"/proc/self/task/{thread}/children") as file:
+            pids += file.read().split()
+    return [int(pid) for pid in pids if "socket=" in command(pid) and int(pid) != template._forkserver_pid]
+
+
+def command(pid):
+    with open(f"/proc/{pid}/cmdline") as file:
+        return file.read()
+
+
+def spares():
+    """The pids of all spares, once they are there."""
+    forkserver.ensure_running()
+    while len(pids := forks()) < forkserver._SPARES:
         time.sleep(0.01)
+    return pids
 
 
-def test_spare_is_killed(server):
-    for _ in range(3):
-        os.kill(spare(), signal.SIGKILL)
+@pytest.mark.parametrize("how_many", range(1, forkserver._SPARES + 1))
+def test_spares_are_killed(server, how_many):
+    """A start finds another one, and the template goes on."""
+    spares()
+    pid = template._forkserver_pid
+    for _ in range(5):
+        for spare in spares()[:how_many]:
+            os.kill(spare, signal.SIGKILL)
         process = start(server, sys.exit, 4)
         process.join()
-        # It may have had the order already.
-        assert process.exitcode in (4, -signal.SIGKILL)
-    process = start(server, sys.exit, 4)
-    process.join()
-    assert process.exitcode == 4
+        assert process.exitcode == 4
+    assert template._forkserver_pid == pid
+
+
+def test_killed_at_once(server):
+    """A process that is killed before it has begun ends like any other, and the template goes on."""
+    forkserver.ensure_running()
+    pid = template._forkserver_pid
+    for _ in range(5):
+        process = start(server, time.sleep, 1000)
+        process.kill()
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
+    assert template._forkserver_pid == pid
 
 
 def test_interrupted_start(server, tmp_path, monkeypatch):
@@ -335,3 +412,34 @@ def test_no_more_than_allowed(ctx):
         start(ctx, sys.exit).join()
     assert left() == before[0]
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before[1] < 4096
+
+
+HEAVY = (
+    "pickle",
+    "runpy",
+    "selectors",
+    "socket",
+    "subprocess",
+    "multiprocessing.resource_tracker",
+    "multiprocessing.util",
+)
+
+
+def test_imports_of_a_spawned_child(tmp_path):
+    """It imports nothing that takes long unless its program does; `multiprocessing` and ours are whole all the same."""
+    source = f"""
+        import sys, procession as mp
+        def report():
+            print([name for name in {HEAVY} if name in sys.modules], flush=True)
+            import multiprocessing.reduction, multiprocessing.util
+            from multiprocessing import reduction, resource_tracker
+            assert mp.reduction.ForkingPickler is reduction.ForkingPickler
+            assert mp.util is multiprocessing.util and mp.reducer is mp.reduction
+            assert resource_tracker.ensure_running
+        if __name__ == "__main__":
+            process = mp.get_context("spawn").Process(target=report)
+            process.start()
+            process.join()
+            print(process.exitcode)
+        """
+    assert run(tmp_path, source) == (0, "[]\n0\n", "")

@@ -14,6 +14,7 @@ import time
 import urllib.request
 from concurrent import futures
 from multiprocessing.connection import wait
+from multiprocessing.reduction import ForkingPickler
 
 import dask
 import dask.bag
@@ -22,6 +23,9 @@ import numpy as np
 import pytest
 from substitution.backend import PoolBackend
 from substitution.loader import Loader
+
+import procession
+from procession import queues
 
 PATIENCE = 60
 TESTS = pathlib.Path(__file__).parent
@@ -175,10 +179,75 @@ def test_the_stdlibs_executor_with_our_context(ctx):
             executor.submit(die, 1).result(PATIENCE)
 
 
+def test_the_stdlibs_executor_whose_workers_are_killed(ctx):
+    """Again and again, at any moment: every future has a result or is broken, and the executor ends."""
+    for cycle in range(20 if ctx.get_start_method() == "fork" else 4):
+        with futures.ProcessPoolExecutor(2, mp_context=ctx) as executor:
+            pending = [executor.submit(square, x) for x in range(50)]
+            if cycle % 2:
+                pending[-1].result(PATIENCE)
+            os.kill(list(executor._processes)[cycle % 2], signal.SIGKILL)
+            assert not futures.wait(pending, PATIENCE).not_done
+            for x, future in enumerate(pending):
+                with contextlib.suppress(futures.process.BrokenProcessPool):
+                    assert future.result() == x * x
+
+
 def test_our_pool_is_one_of_the_stdlibs(ctx):
     with ctx.Pool(1) as pool:
         assert isinstance(pool, multiprocessing.pool.Pool)
     pool.join()
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+@pytest.mark.parametrize("make", ["Queue", "SimpleQueue", "Pipe", "Lock", "Condition", "Event", "Barrier", "Semaphore"])
+def test_what_is_ours_is_refused_by_processes_that_the_stdlib_spawns(method, make):
+    """They are not of the family. The parent is told, and does not wait for a child that dies of it: mpire would for ever."""
+    shared = getattr(procession, make)(*[1] * (make == "Barrier"))
+    process = multiprocessing.get_context(method).Process(target=square, args=(shared,))
+    with pytest.raises(RuntimeError, match="cannot be given to a process that multiprocessing spawns"):
+        process.start()
+
+
+class Wrapped:
+    """A side of a queue with other ways to send and receive, as PyTorch's queues have."""
+
+    def __init__(self, side):
+        self.side = side
+
+    def send(self, obj):
+        self.side.send_bytes(ForkingPickler.dumps(obj))
+
+    def recv(self):
+        return ForkingPickler.loads(self.side.recv_bytes())
+
+    def __getattr__(self, name):
+        if name == "side":
+            raise AttributeError(name)
+        return getattr(self.side, name)
+
+
+def test_a_queue_whose_sides_are_wrapped(ctx):
+    class Wrapping(queues.Queue):
+        def __init__(self, *args, **kwargs):
+            super().__init__(*args, **kwargs)
+            self._reader, self._writer = Wrapped(self._reader), Wrapped(self._writer)
+
+    with contextlib.closing(Wrapping(ctx=ctx)) as queue:
+        queue._writer.send([1, 2])
+        queue.put({3})
+        assert queue._reader.poll()
+        assert queue._reader.recv() == [1, 2]
+        with queue._rlock:
+            assert queue._reader.recv() == {3}
+        assert wait([queue._reader], 0) == []
+
+
+def test_names_that_others_import():
+    """dill does, and PyTorch imports dill."""
+    from procession.reduction import _reduce_socket
+
+    assert _reduce_socket is multiprocessing.reduction._reduce_socket
 
 
 def test_the_stdlibs_wait_takes_our_sentinels_and_pipes(ctx):

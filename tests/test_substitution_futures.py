@@ -168,14 +168,9 @@ def test_thread_pools():
 
 
 ALIASED = """
-    import importlib, pkgutil, sys
-    import procession, procession.dummy, procession.futures, concurrent.futures
-    # Ours in the place of the standard library's, for everybody who imports them from now on.
-    for module in pkgutil.iter_modules(procession.__path__):
-        if not module.name.startswith("_"):
-            sys.modules[f"multiprocessing.{module.name}"] = importlib.import_module(f"procession.{module.name}")
-    sys.modules["multiprocessing"] = procession
-    concurrent.futures.ProcessPoolExecutor = procession.futures.ProcessPoolExecutor
+    import sys
+    from substitution import alias
+    alias.install()
 
     import multiprocessing as mp
     from multiprocessing.pool import Pool, ThreadPool
@@ -216,5 +211,6 @@ def test_a_program_that_knows_no_other(method, tmp_path):
     script = tmp_path / "program.py"
     script.write_text(textwrap.dedent(ALIASED))
     command = [sys.executable, "-W", "error", str(script), method]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE)
+    environment = {**os.environ, "PYTHONPATH": os.path.dirname(__file__)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert (done.returncode, done.stdout, done.stderr) == (0, "done\n", "")

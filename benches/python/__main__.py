@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import signal
 import sys
+from collections import Counter
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -43,7 +44,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--ours", default="procession", metavar="MODULE", help="what to compare, by its name")
     parser.add_argument("--quick", action="store_true", help="few and short rounds, without Ray and Dask")
     parser.add_argument("--rounds", type=int, metavar="N", help="rounds of each subject (5; 2 if quick)")
-    parser.add_argument("--deadline", type=float, default=90, metavar="S", help="for one measurement (90 s)")
+    parser.add_argument("--deadline", type=float, default=30, metavar="S", help="for one measurement (30 s)")
+    parser.add_argument(
+        "--patience", type=float, default=40, metavar="S", help="for one case: then no further round is begun (40 s)"
+    )
     parser.add_argument(
         "--record", nargs="?", type=Path, const=RECORD, metavar="DIR", help=f"keep the figures ({RECORD})"
     )
@@ -73,6 +77,7 @@ def settings_of(options: argparse.Namespace) -> Settings:
         rounds=options.rounds or rounds,
         budget=budget,
         deadline=options.deadline,
+        patience=options.patience,
         ours=options.ours,
         without=options.without,
         quick=options.quick,
@@ -84,14 +89,14 @@ def run(options: argparse.Namespace) -> list[Result]:
     settings = settings_of(options)
     machine = record.Machine.read()
     table.print_head(machine, settings)
-    results = []
+    results, hung = [], Counter()
     for concept in options.only:
         for case in import_module(f"{__package__}.{concept}").cases(settings.ours):
             if options.case not in case.title:
                 continue
-            result = run_case(concept, case, settings, partial(table.progress, case.title, settings.rounds))
+            result = run_case(concept, case, settings, hung, partial(table.progress, case.title, settings.rounds))
             table.end_progress()
-            table.print_case(result)
+            table.print_case(result, settings)
             results.append(result)
     table.print_verdict(results)
     if options.record is not None:

@@ -3,6 +3,8 @@
 Ours are contexts of `multiprocessing`, too (subclasses of its `BaseContext`): code that takes a `mp_context=` or `multiprocessing_context=` accepts them.
 """
 
+import _signal
+import importlib
 import itertools
 import sys
 import threading
@@ -17,13 +19,19 @@ from multiprocessing.context import (
     set_spawning_popen,
 )
 
-from . import process, reduction, util
+from . import _child, process
 
 __all__ = ()
 
 _ = (AuthenticationError, BufferTooShort, ProcessError, TimeoutError)
 _ = (assert_spawning, get_spawning_popen, set_spawning_popen)
-_ = (process, reduction)
+
+
+def __getattr__(name):
+    # It takes long to import, and not every program needs it.
+    if name == "reduction":
+        return importlib.import_module("procession.reduction")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class BaseContext(_stdlib.BaseContext):
@@ -176,7 +184,7 @@ class BaseContext(_stdlib.BaseContext):
     @property
     def reducer(self):
         """How objects are reduced to what can be sent."""
-        return globals().get("reduction")
+        return globals().get("reduction") or __getattr__("reduction")
 
     @reducer.setter
     def reducer(self, module):
@@ -191,38 +199,40 @@ class BaseProcess(process.BaseProcess):
         self._check_closed()
         self._popen.interrupt()
 
-    def _bootstrap(self, parent_sentinel=None):
-        """Be the process: run, tell what went wrong, end the threads; the exit code."""
-        from . import popen_fork
-
+    def _bootstrap(self, parent_sentinel=None, mask=None):
+        """Be the process: run, with a signal mask, tell what went wrong, end the threads; the exit code."""
         code = 1
         try:
             self._take_over(parent_sentinel)
+            if mask is not None:
+                _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
             self.run()
             code = 0
         except SystemExit as end:
-            code = popen_fork.exit_code(end)
+            code = _child.exit_code(end)
         except KeyboardInterrupt:
-            popen_fork.say_interrupted()
+            _child.say_interrupted()
         except BaseException:
-            popen_fork.say_failed()
+            _child.say_failed()
         finally:
             threading._shutdown()
-            util.info(f"process exiting with exitcode {code}")
-            util._flush_std_streams()
+            _child.log(f"process exiting with exitcode {code}")
+            _child.flush()
         return code
+
+    @staticmethod
+    def _after_fork():
+        _child.forget_parents_affairs()
 
     def _take_over(self, parent_sentinel):
         """Make this the current process, which has a parent and no children."""
-        from . import popen_fork
-
         if self._start_method is not None:
             _force_start_method(self._start_method)
         process._process_counter = itertools.count(1)
         process._children = set()
         if self._start_method != "forkserver":
             # The template has done it.
-            popen_fork.close_stdin()
+            _child.close_stdin()
         # What waits for the end of the old object must not do so before this process has forgotten what its parent wanted to be done.
         old = process._current_process
         process._current_process = self
@@ -230,7 +240,7 @@ class BaseProcess(process.BaseProcess):
         threading.main_thread()._set_native_id()
         self._after_fork()
         del old
-        util.info("child process calling self.run()")
+        _child.log("child process calling self.run()")
 
 
 class Process(BaseProcess):
@@ -346,7 +356,7 @@ class ForkServerContext(BaseContext):
 
 
 _concrete_contexts = {context._name: context for context in (ForkContext(), SpawnContext(), ForkServerContext())}
-_default_context = DefaultContext(_concrete_contexts[_stdlib._default_context.get_all_start_methods()[0]])
+_default_context = DefaultContext(_concrete_contexts[_stdlib._default_context._default_context._name])
 
 
 # The start methods other than fork that this process, or one that forked it, has asked for.

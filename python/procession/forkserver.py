@@ -1,43 +1,51 @@
-"""The forkserver: a fresh interpreter that is kept warm, the *template*, and always one fork of it, the *spare*, that is ready for an order.
+"""The forkserver: a fresh interpreter that is kept warm, the *template*, and forks of it, the *spares*, that are ready for an order.
 
-Each process that needs one has a template of its own, started like a spawned child, with one end of a socket pair. It imports what shall be preloaded and forks the spare, which says
-that it is ready and sleeps on the socket. The spare is a child of *ours*, not the template's (`CLONE_PARENT`): we wait for it as for any other, nobody relays its exit code. A start
-sends it one message, its pid, the name of a mail queue, and descriptors, and so waits for no fork unless the last start was just now. When the spare has its order it rings, and the template forks the next.
+Each process that needs one has a template of its own, started like a spawned child, with one end of a socket pair, the *line*. It imports what shall be preloaded, and forks a spare for each
+byte that comes down the line. Up goes news of it: its pid, and our end of the spare's own socket pair. The line keeps the news until we need a spare. The spare is a child of *ours*, not the template's (`CLONE_PARENT`): we wait for
+it as for any other, nobody relays its exit code. A start takes the oldest spare, asks for another one, and sends its order: the name of a mail queue, and descriptors. So it waits for no
+fork unless many were started just now, and forks, and what a fork does before it can take an order, go on while we and the process do something else.
 
 A process with several threads cannot be forked like that, and preloaded modules may start some. Then the template forks as usual and passes the exit code on.
 
 When one of them dies:
 
-- The template: we see it at the next start, kill the spare, and start a new template.
-- The spare, before it has its order: the template tells us its pid, so that we reap it, and ends. An order that was sent meanwhile is a process that was killed before it came up:
-  it names the pid that it is for, so nobody else takes it.
+- The template: we see it at the next start, kill the spares, and start a new template. A spare of which it had not told us yet finds nobody at the other end, tells us its pid, and ends.
+- A spare, before it has taken its order: its end of the socket pair is closed, with the order unread (the kernel says so: `ECONNRESET`), and another spare gets it. A start has an end
+  only when a spare has read the order, and has closed its socket to say so.
 - Later it is a child that died. If it was relayed and the template has died, nobody knows its exit code: 255.
-- We: the others find our end of the socket closed, or, if somebody has a copy of it, our pidfd readable, and end.
+- We: the others find our end of their sockets closed, or, if somebody has a copy of it, our pidfd readable, and end.
 """
 
+import _signal
 import contextlib
 import errno
 import gc
 import os
 import select
-import signal
 import socket
 import struct
 import threading
 import traceback
 import warnings
 
-from . import _procession, popen_fork, process, spawn, util
+from . import _child, _procession, _spawned, popen_fork, process, spawn
 
 __all__ = ["connect_to_new_process", "ensure_running", "get_inherited_fds", "set_forkserver_preload"]
 
 # The kernel passes at most 253 descriptors with a message.
 MAXFDS_TO_SEND = 252
-# Up the socket: the pid of a spare and 0; or 0, and why there is none.
+# Up the line: the pid of a spare and 0; or 0, and why there is none.
 _NEWS = struct.Struct("ii")
-# Down the socket: for whom, and the name of the mail queue.
-_ORDER = struct.Struct("i32s")
+# Its descriptors: our end of the spare's socket; its sentinel, and what its exit code is read from, unless it is our child.
+_MAX_NEWS_FDS = 3
+# Down the line.
+_WANTED = b"+"
+# To a spare: the name of the mail queue.
+_MAX_ORDER = 64
+_FD_SIZE = struct.calcsize("i")
 _EXIT_CODE = struct.Struct("i")
+# So many are ready: while one runs the next is made, by another processor.
+_SPARES = 2
 # So many templates in a row may die.
 _ATTEMPTS = 3
 # So many seconds a template may take to end in order.
@@ -88,7 +96,7 @@ class ForkServer:
                 self._ensure_running()
                 try:
                     if spare := self._hand_over(mail.encode(), fds):
-                        return spare
+                        return spare.pid, spare.sentinel, spare.exit_code_fd
                 except BaseException:
                     # Who knows what has been read and written.
                     self._bury()
@@ -97,31 +105,37 @@ class ForkServer:
         raise ChildProcessError("the forkserver dies whenever it is asked for a process")
 
     def _hand_over(self, mail, fds):
-        spare = self._next_spare()
-        if spare is None:
-            return None
-        pid, sentinel, exit_code_fd = spare
-        try:
-            socket.send_fds(self._socket, [_ORDER.pack(pid, mail)], fds)
-        except ConnectionError:
-            popen_fork.kill(sentinel)
-            popen_fork.close_fds([sentinel] if exit_code_fd is None else [sentinel, exit_code_fd])
-            return None
-        return spare
+        """Find a spare that takes the order; `None`: the template is gone."""
+        while spare := self._take_spare():
+            try:
+                if spare.takes(mail, fds):
+                    return spare
+            except BaseException:
+                spare.discard()
+                raise
+            spare.discard()
+        return None
 
-    def _next_spare(self):
-        while True:
-            news, fds = _receive(self._socket, _NEWS.size, 2)
-            if not news:
-                return None
-            pid, error = _NEWS.unpack(news)
-            if error:
-                raise OSError(error, os.strerror(error))
-            sentinel, exit_code_fd = fds or (popen_fork.open_sentinel(pid), None)
-            if not popen_fork.is_ready(sentinel, 0):
-                return pid, sentinel, exit_code_fd
-            popen_fork.reap(sentinel)
-            popen_fork.close_fds(fds or [sentinel])
+    def _take_spare(self):
+        """Return the oldest spare, and have the template make another one; `None`: the template is gone."""
+        # The line holds the news of the others.
+        with contextlib.suppress(ConnectionError):
+            self._socket.send(_WANTED)
+        poll = select.poll()
+        poll.register(self._sentinel, select.POLLIN)
+        poll.register(self._socket, select.POLLIN)
+        if self._socket.fileno() not in {fd for fd, _ in poll.poll()}:
+            return None
+        return self._read_news()
+
+    def _read_news(self):
+        news, fds = _receive(self._socket, _NEWS.size, _MAX_NEWS_FDS)
+        if not news:
+            return None
+        pid, error = _NEWS.unpack(news)
+        if error:
+            raise OSError(error, os.strerror(error))
+        return _Spare(pid, *fds)
 
     def _ensure_running(self):
         if self._forkserver_pid is not None:
@@ -138,8 +152,10 @@ class ForkServer:
         try:
             with theirs:
                 mail.put((self._preload_modules, self._preparation_data(), popen_fork.is_main_thread()))
+                for _ in range(_SPARES):
+                    ours.send(_WANTED)
                 pid = spawn.execute([theirs.fileno()], mail=mail.name, socket=theirs.fileno())
-            self._sentinel = popen_fork.open_sentinel(pid)
+            self._sentinel = _child.open_sentinel(pid)
         except BaseException:
             ours.close()
             raise
@@ -161,18 +177,13 @@ class ForkServer:
                 self._bury()
 
     def _bury(self):
-        """End and reap the template, and its spare."""
+        """End and reap the template, and its spares."""
         popen_fork.kill(self._sentinel)
-        self._socket.setblocking(False)
-        try:
-            while news := self._socket.recv(_NEWS.size):
-                pid, _ = _NEWS.unpack(news)
-                if pid:
-                    sentinel = popen_fork.open_sentinel(pid)
-                    popen_fork.kill(sentinel)
-                    os.close(sentinel)
-        except (BlockingIOError, ConnectionError):
-            pass
+        # A spare of which it had not told us yet finds that out, and tells us itself. The line ends when there is none.
+        self._socket.settimeout(_GRACE)
+        with contextlib.suppress(OSError):
+            while spare := self._read_news():
+                spare.discard()
         self._forget()
 
     def _forget(self):
@@ -187,27 +198,64 @@ class ForkServer:
         self._forget()
 
 
-def main(mail, connection, unblock):
+class _Spare:
+    """A fork of the template that waits for its order, from our side."""
+
+    def __init__(self, pid, connection=None, sentinel=None, exit_code_fd=None):
+        self.pid = pid
+        # One without a connection has told us itself that it ends.
+        self.connection = connection and socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET, fileno=connection)
+        self.sentinel = _child.open_sentinel(pid) if sentinel is None else sentinel
+        self.exit_code_fd = exit_code_fd
+
+    def takes(self, mail, fds):
+        """Give it an order; say whether it has read it, and not died before."""
+        if self.connection is None:
+            return False
+        with self.connection:
+            self.connection.settimeout(None)
+            try:
+                if fds:
+                    socket.send_fds(self.connection, [mail], fds)
+                else:
+                    self.connection.send(mail)
+                self.connection.recv(1)
+            except ConnectionError:
+                return False
+        return True
+
+    def discard(self):
+        """End it; nobody wants it."""
+        popen_fork.kill(self.sentinel)
+        self.close()
+
+    def close(self):
+        """Close its descriptors."""
+        if self.connection is not None:
+            self.connection.close()
+        popen_fork.close_fds([self.sentinel] if self.exit_code_fd is None else [self.sentinel, self.exit_code_fd])
+
+
+def main(mail, connection):
     """Be the template.
 
     Args:
         mail: Queue with what to preload.
         connection: Descriptor of our end of the socket pair.
-        unblock: Whether Ctrl-C, blocked while the interpreter started, is for the children.
     """
     handlers = {
         # For our parent and its children only.
-        signal.SIGINT: signal.signal(signal.SIGINT, signal.SIG_IGN),
+        _signal.SIGINT: _signal.signal(_signal.SIGINT, _signal.SIG_IGN),
         # Or nobody would learn how relayed children end.
-        signal.SIGCHLD: signal.signal(signal.SIGCHLD, signal.SIG_DFL),
+        _signal.SIGCHLD: _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL),
     }
-    if unblock:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    # Whoever started us may have blocked all signals. The children have masks of their own.
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     _forkserver._preload_modules, data, by_main_thread = mail.get(False)
     _preload(_forkserver._preload_modules, data)
     del mail
-    util._close_stdin()
-    util._flush_std_streams()
+    _child.reopen_stdin()
+    _child.flush()
     with socket.socket(fileno=connection) as connection:
         _Template(connection, handlers, by_main_thread).serve()
 
@@ -215,7 +263,7 @@ def main(mail, connection, unblock):
 def _preload(names, data):
     process.current_process()._inheriting = True
     try:
-        spawn.prepare(data)
+        _spawned.prepare(data)
     except (Exception, SystemExit):
         # The child that needs the main module will say so.
         pass
@@ -233,70 +281,54 @@ def _preload(names, data):
 class _Template:
     """The template, from its own side."""
 
-    def __init__(self, connection, handlers, by_main_thread):
-        self.connection = connection
+    def __init__(self, line, handlers, by_main_thread):
+        self.line = line
         self.handlers = handlers
         self.by_main_thread = by_main_thread
-        self.parent = popen_fork.open_sentinel(os.getppid())
-        self.taken = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self.parent = _child.open_sentinel(os.getppid())
         # Of our own children: sentinel -> descriptor to write the exit code to.
         self.relayed = {}
 
     def serve(self):
-        """Keep a spare until the parent is gone. The spares end in here."""
-        poll = select.poll()
+        """Fork spares until the parent is gone. The spares end in here."""
+        poll = self.poll = select.poll()
         poll.register(self.parent, select.POLLIN)
-        poll.register(self.taken, select.POLLIN)
-        # Only whether it is closed: what comes in is for the spare.
-        poll.register(self.connection, select.POLLRDHUP)
+        poll.register(self.line, select.POLLIN)
         gc.collect()
         gc.freeze()
-        running = True
-        while running:
-            try:
-                spare, pid = self.fork()
-            except OSError as error:
-                self.tell(0, error.errno or errno.EAGAIN)
-                return
-            poll.register(spare, select.POLLIN)
-            running = self.wait_until_taken(poll, spare, pid)
-            if spare not in self.relayed:
-                poll.unregister(spare)
-                os.close(spare)
-
-    def wait_until_taken(self, poll, spare, pid):
-        """Return whether another spare is needed."""
         while True:
             ready = {fd for fd, _ in poll.poll()}
-            for sentinel in ready & self.relayed.keys() - {spare}:
-                poll.unregister(sentinel)
+            for sentinel in ready & self.relayed.keys():
                 self.tell_exit_code(sentinel)
-            # First: it may have taken its order and have ended since.
-            if self.is_taken():
-                return True
-            if spare in ready:
-                self.tell(pid, 0)
-                return False
-            if self.parent in ready or self.connection.fileno() in ready:
-                return False
+            if self.parent in ready:
+                return
+            if self.line.fileno() in ready and not self.make_spare():
+                return
 
-    def is_taken(self):
+    def make_spare(self):
+        """Fork a spare, if the parent is there; say whether it is."""
         try:
-            return os.eventfd_read(self.taken) > 0
-        except BlockingIOError:
+            if not self.line.recv(1):
+                return False
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with ours, theirs:
+                return self.fork(ours, theirs)
+        except ConnectionError:
             return False
+        except OSError as error:
+            return self.tell(0, error.errno or errno.EAGAIN)
 
-    def fork(self):
-        """Fork a spare; its sentinel and pid."""
+    def fork(self, ours, theirs):
+        """Fork a spare, and tell the parent; say whether it is there."""
         try:
             pid = _procession.fork_sibling()
         except OSError:
-            return self.fork_relayed()
+            return self.fork_relayed(ours, theirs)
         if pid == 0:
-            popen_fork.run_child(self.stand_by)
-        return popen_fork.open_sentinel(pid), pid
+            _child.run(lambda: self.stand_by(ours, theirs))
+        return self.tell(pid, 0, [theirs.fileno()])
 
-    def fork_relayed(self):
+    def fork_relayed(self, ours, theirs):
         result, to_write = os.pipe()
         try:
             with warnings.catch_warnings():
@@ -304,18 +336,20 @@ class _Template:
                 warnings.simplefilter("ignore", DeprecationWarning)
                 pid = os.fork()
             if pid == 0:
-                os.close(to_write)
-                popen_fork.run_child(lambda: self.stand_by([os.pidfd_open(os.getpid()), result]))
+                _child.run(lambda: self.stand_by(ours, theirs, [result, to_write]))
+            sentinel = _child.open_sentinel(pid)
         except BaseException:
-            os.close(to_write)
+            popen_fork.close_fds([result, to_write])
             raise
+        self.relayed[sentinel] = to_write
+        self.poll.register(sentinel, select.POLLIN)
+        try:
+            return self.tell(pid, 0, [theirs.fileno(), sentinel, result])
         finally:
             os.close(result)
-        sentinel = popen_fork.open_sentinel(pid)
-        self.relayed[sentinel] = to_write
-        return sentinel, pid
 
     def tell_exit_code(self, sentinel):
+        self.poll.unregister(sentinel)
         to_write = self.relayed.pop(sentinel)
         code = popen_fork.reap(sentinel)
         # Unless nobody wants to know.
@@ -324,52 +358,57 @@ class _Template:
         popen_fork.close_fds([sentinel, to_write])
 
     def tell(self, pid, error, fds=()):
-        # Unless the parent is gone.
-        with contextlib.suppress(ConnectionError):
-            socket.send_fds(self.connection, [_NEWS.pack(pid, error)], fds)
+        """Send news; say whether the parent is there."""
+        try:
+            socket.send_fds(self.line, [_NEWS.pack(pid, error)], fds)
+        except ConnectionError:
+            return False
+        return True
 
-    def stand_by(self, relay=()):
+    def stand_by(self, ours, theirs, others=()):
         """In the spare: do what is ordered; the exit code."""
-        self.tell(os.getpid(), 0, relay)
-        popen_fork.close_fds(relay)
+        theirs.close()
+        popen_fork.close_fds(others)
         for fds in self.relayed.items():
             popen_fork.close_fds(fds)
-        order = self.wait_for_order()
+        order = self.wait_for_order(ours)
         if order is None:
+            # If the template has died before it could tell who we are, this does.
+            self.tell(os.getpid(), 0)
             return 0
-        os.eventfd_write(self.taken, 1)
-        os.close(self.taken)
-        self.connection.close()
+        # This says that we have it.
+        ours.close()
+        self.line.close()
         for number, handler in self.handlers.items():
-            signal.signal(number, handler)
+            _signal.signal(number, handler)
         mail, _forkserver._inherited_fds = order
-        return spawn._main(_procession.Queue.by_name(mail), self.parent, self.by_main_thread)
+        return _spawned.main(_procession.Queue.by_name(mail), self.parent, self.by_main_thread, order[1])
 
-    def wait_for_order(self):
+    def wait_for_order(self, ours):
         """Return the name of the mail queue and descriptors; `None`: the parent is gone."""
         poll = select.poll()
         poll.register(self.parent, select.POLLIN)
-        poll.register(self.connection, select.POLLIN)
-        while True:
-            if self.connection.fileno() not in {fd for fd, _ in poll.poll()}:
-                return None
-            order, fds = _receive(self.connection, _ORDER.size, MAXFDS_TO_SEND)
-            if not order:
-                return None
-            pid, mail = _ORDER.unpack(order)
-            if pid == os.getpid():
-                return mail.decode(), fds
-            popen_fork.close_fds(fds)
+        poll.register(ours, select.POLLIN)
+        if ours.fileno() not in {fd for fd, _ in poll.poll()}:
+            return None
+        order, fds = _receive(ours, _MAX_ORDER, MAXFDS_TO_SEND)
+        return (order.decode(), fds) if order else None
 
 
 def _receive(connection, size, max_fds):
     """Receive a message and descriptors; an empty one: the other side is gone."""
-    try:
-        message, fds, _, _ = socket.recv_fds(connection, size, max_fds, socket.MSG_CMSG_CLOEXEC)
-    except ConnectionResetError:
-        # It has left something unread.
-        return b"", []
-    return message, fds
+    room = socket.CMSG_LEN(max_fds * _FD_SIZE)
+    while True:
+        try:
+            message, ancillary, _, _ = connection.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
+        except ConnectionResetError:
+            # It has left something unread, which we are told once, and before what it sent.
+            continue
+        return message, [fd for _, _, data in ancillary for fd in _unpack(data)]
+
+
+def _unpack(data):
+    return struct.unpack(f"{len(data) // _FD_SIZE}i", data[: len(data) // _FD_SIZE * _FD_SIZE])
 
 
 def read_exit_code(fd):

@@ -30,7 +30,7 @@ from multiprocessing.managers import (
 )
 from multiprocessing.pool import ExceptionWithTraceback
 
-from . import _procession, get_context, process, resource_tracker, shared_memory, util
+from . import _procession, get_context, process, shared_memory, util
 from ._manager_line import FAMILY, Reach, ServerDied, listener_client, server_died
 from ._manager_proxy import (
     AcquirerProxy,
@@ -306,11 +306,6 @@ class SharedMemoryManager(BaseManager, _stdlib.SharedMemoryManager):
     """A manager of shared memory: what it makes is removed when its server ends, in order or because its parent died."""
 
     _Server = SharedMemoryServer
-
-    def __init__(self, *args, **kwargs):
-        # Before the server is started, so that it has the same one: each would complain about what the other removes.
-        resource_tracker.ensure_running()
-        super().__init__(*args, **kwargs)
 
     def SharedMemory(self, size):
         """Return shared memory of so many bytes."""

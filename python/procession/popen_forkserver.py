@@ -2,7 +2,7 @@
 
 import threading
 
-from . import forkserver, popen_spawn_posix
+from . import forkserver, popen_fork, popen_spawn_posix
 
 __all__ = ["Popen"]
 
@@ -41,6 +41,7 @@ class Popen(popen_spawn_posix.Popen):
         if self._exit_code_fd is None:
             super()._find_out()
             return
+        popen_fork.is_ready(self.sentinel, None)
         with self._reading:
             if self.returncode is None:
                 self.returncode = forkserver.read_exit_code(self._exit_code_fd)

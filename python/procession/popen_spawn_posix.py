@@ -1,9 +1,10 @@
 """Starting processes as fresh interpreters."""
 
+import _signal
 import os
-from multiprocessing import resource_tracker
+import sys
 
-from . import _procession, popen_fork, spawn
+from . import _child, _procession, popen_fork, spawn
 from .context import set_spawning_popen
 
 __all__ = ["Popen"]
@@ -41,18 +42,23 @@ class Popen(popen_fork.Popen):
     def _launch(self, process_obj):
         self._write_mail(process_obj)
         self.pid = spawn.execute(self._fds, mail=self._mail.name)
-        self._watch(popen_fork.open_sentinel(self.pid))
+        self._watch(_child.open_sentinel(self.pid))
 
     def _write_mail(self, process_obj):
         set_spawning_popen(self)
         try:
-            self._mail.put((os.getpid(), process_obj.daemon, popen_fork.is_main_thread(), self._tracker()))
-            self._mail.put(spawn.get_preparation_data(process_obj._name))
+            data = spawn.get_preparation_data(process_obj._name)
+            # Whatever the mask of the interpreter that it comes up in: the child's is that of the thread which starts it, as if it were forked.
+            mask = tuple(_signal.pthread_sigmask(_signal.SIG_BLOCK, ()))
+            by_main_thread = popen_fork.is_main_thread()
+            self._mail.put((os.getpid(), process_obj.daemon, by_main_thread, mask, self._tracker(), data))
             self._mail.put(process_obj)
         finally:
             set_spawning_popen(None)
 
     def _tracker(self):
-        """Let the child share the resource tracker of `multiprocessing`, if one runs: for users of its shared memory. Our own objects need none."""
-        fd = resource_tracker._resource_tracker._fd
-        return None if fd is None else self.DupFd(self.duplicate_for_child(fd))
+        """Let the child share the resource tracker of `multiprocessing`, if one runs: for users of shared memory that has a name. Nothing else needs one."""
+        popen_fork.share_tracker()
+        tracker = sys.modules.get("multiprocessing.resource_tracker")
+        fd = tracker and tracker._resource_tracker._fd
+        return None if fd is None else self.duplicate_for_child(fd)

@@ -173,10 +173,19 @@ class _Ended:
         sides = self.__dict__
         return sides.get("reader") or sides.setdefault("reader", _Reader(self))
 
+    # PyTorch's queues put a wrapper in the place of each side.
+    @_reader.setter
+    def _reader(self, side):
+        self.__dict__["reader"] = side
+
     @property
     def _writer(self):
         sides = self.__dict__
         return sides.get("writer") or sides.setdefault("writer", _Writer(self))
+
+    @_writer.setter
+    def _writer(self, side):
+        self.__dict__["writer"] = side
 
     @property
     def _rlock(self):

@@ -1,5 +1,4 @@
 from collections.abc import Callable
-from multiprocessing.reduction import ACKNOWLEDGE as ACKNOWLEDGE
 from multiprocessing.reduction import HAVE_SEND_HANDLE as HAVE_SEND_HANDLE
 from multiprocessing.reduction import AbstractReducer as AbstractReducer
 from multiprocessing.reduction import DupFd as DupFd
@@ -12,6 +11,8 @@ from multiprocessing.reduction import sendfds as sendfds
 from typing import Any
 
 from . import _procession
+
+ACKNOWLEDGE: bool
 
 __all__ = [
     "ACKNOWLEDGE",

@@ -182,7 +182,7 @@ def _keep(name, memory):
     """Hold memory of the heap until its name is removed, and let go what was removed by others meanwhile."""
     for other, held in list(_kept.items()):
         if memoryview(held)[-1]:
-            del _kept[other]
+            _kept.pop(other, None)
     _kept[name] = memory
 
 

@@ -1,4 +1,4 @@
-"""Command line: `python tests/conformance {try,run,baseline} ...`; see README.md."""
+"""Command line: `python tests/conformance {build,try,run,baseline} ...`; see README.md."""
 
 import argparse
 import io
@@ -10,7 +10,7 @@ if not __package__:  # started by path: make the sibling modules a package
     __package__ = "conformance"
     sys.path[0] = str(Path(__file__).parents[1])
 
-from conformance import record, runs, triage
+from conformance import build, record, runs, score, triage
 from conformance.interpreters import NotRunnable, find
 from conformance.overlay import METHODS
 
@@ -36,6 +36,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="[VERSION=]DIR",
         help="directory that holds the package, for all pythons or for one (default: python/)",
     )
+
+    made = commands.add_parser("build", help="the package for each python, in place")
+    made.add_argument("--pythons", nargs="+", metavar="PYTHON", default=PYTHONS)
+    made.add_argument("--profile", default="dev-python", help="of cargo")
 
     one = commands.add_parser("try", parents=[common, package], help="a few tests, all they print")
     one.add_argument("--python", "-p", default="3.13", help="version or path")
@@ -64,7 +68,7 @@ def main() -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(line_buffering=True)
     signal.signal(signal.SIGTERM, _terminated)
-    commands = {"try": _try, "run": _run, "baseline": _baseline}
+    commands = {"build": _build, "try": _try, "run": _run, "baseline": _baseline}
     try:
         return commands[arguments.command](arguments)
     except NotRunnable as reason:
@@ -85,6 +89,20 @@ def _options(arguments: argparse.Namespace) -> runs.Options:
         version, _, folder = given.rpartition("=")
         options.package_dirs[version] = Path(folder).resolve()
     return options
+
+
+def _build(arguments: argparse.Namespace) -> int:
+    missing = 0
+    for name in arguments.pythons:
+        try:
+            interpreter = find(name)
+        except NotRunnable as reason:
+            # As when they are run: skipped, and named.
+            print(reason)
+            missing += 1
+        else:
+            build.in_place(interpreter, arguments.profile)
+    return 2 if missing == len(arguments.pythons) else 0
 
 
 def _try(arguments: argparse.Namespace) -> int:
@@ -119,6 +137,8 @@ def _baseline(arguments: argparse.Namespace) -> int:
         for method in arguments.methods or METHODS:
             measured = runs.measure_baseline(interpreter, method, record.BASELINES, arguments.timeout)
             print(f"{measured.name}: {dict(measured.totals())} in {measured.seconds:.0f} s")
+            for test, first in measured.flaky.items():
+                print(f"flaky: {test}  {first.outcome}  {score.summary(first)}")
             for note in measured.notes:
                 print(f"note: {note}")
     return 0

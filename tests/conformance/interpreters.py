@@ -1,5 +1,6 @@
 """Finds the Pythons whose tests are run, and says what their installs lack."""
 
+import contextlib
 import glob
 import json
 import os
@@ -9,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _DESCRIBE = """
-import json, os, sys
+import importlib.machinery, json, os, sys
 print(json.dumps({
     "base": sys.base_prefix,
     "executable": os.path.realpath(getattr(sys, "_base_executable", sys.executable)),
     "minor": "%d.%d" % sys.version_info[:2],
     "version": "%d.%d.%d" % sys.version_info[:3],
     "library": os.path.dirname(os.__file__),
+    "suffix": importlib.machinery.EXTENSION_SUFFIXES[0],
 }))
 """
 
@@ -37,6 +39,8 @@ class Interpreter:
     minor: str
     version: str
     library: Path
+    suffix: str
+    """What the file names of extensions for this very Python end with."""
 
     @property
     def tests(self) -> Path:
@@ -92,6 +96,7 @@ def _describe(path: str, name: str) -> Interpreter | None:
         minor=facts["minor"],
         version=facts["version"],
         library=Path(facts["library"]),
+        suffix=facts["suffix"],
     )
 
 
@@ -99,29 +104,40 @@ def futures_tests(interpreter: Interpreter, cache: Path) -> Path | None:
     """Return the `test_concurrent_futures` file or package of this version, or None.
 
     Some installs leave it out; for those, Debian's test-suite package of the same
-    minor version is fetched into `cache` where apt has it. Nothing of it is kept in the repository.
+    minor version is fetched into `cache` where apt has it (nothing of it is kept in the
+    repository), or else those of the next installed Python are taken.
     """
-    own = sorted(interpreter.tests.glob("test_concurrent_futures*"))
-    if own:
-        return own[0]
     package = f"libpython{interpreter.minor}-testsuite"
-    folder = cache / package
-    tests = folder / f"usr/lib/python{interpreter.minor}/test"
-    if not folder.exists():
-        _fetch_debian_package(package, folder)
-    fetched = sorted(tests.glob("test_concurrent_futures*"))
-    return fetched[0] if fetched else None
+    fetched = cache / package
+    return (
+        _futures_in(interpreter.tests)
+        or _futures_in(_fetch_debian_package(package, fetched) / f"usr/lib/python{interpreter.minor}/test")
+        or _futures_of_newer(interpreter)
+    )
 
 
-def _fetch_debian_package(package: str, folder: Path) -> None:
-    """Unpack a Debian package into `folder`, which is made even if there is none: asked once."""
-    folder.mkdir(parents=True)
+def _futures_in(tests: Path) -> Path | None:
+    return next(iter(sorted(tests.glob("test_concurrent_futures*"))), None)
+
+
+def _futures_of_newer(interpreter: Interpreter) -> Path | None:
+    minor = int(interpreter.minor.partition(".")[2])
     try:
+        return _futures_in(find(f"3.{minor + 1}").tests)
+    except NotRunnable:
+        return None
+
+
+def _fetch_debian_package(package: str, folder: Path) -> Path:
+    """Unpack a Debian package into `folder`, which is made even if there is none: asked once."""
+    if folder.exists():
+        return folder
+    folder.mkdir(parents=True)
+    with contextlib.suppress(OSError, subprocess.SubprocessError):
         _run_quietly(["apt-get", "download", package], folder)
         for archive in folder.glob("*.deb"):
             _run_quietly(["dpkg", "-x", str(archive), "."], folder)
-    except (OSError, subprocess.SubprocessError):
-        return
+    return folder
 
 
 def _run_quietly(command: list[str], folder: Path) -> None:

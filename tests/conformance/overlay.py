@@ -178,17 +178,19 @@ def _build_tests(overlay: Overlay, cache: Path) -> None:
         _write_wrappers(overlay, method)
     futures = futures_tests(overlay.interpreter, cache)
     if futures and futures.name not in rewritten:
-        _rewrite_into(overlay, futures, overlay.tests / futures.name)
+        _rewrite_into(overlay, futures, overlay.tests / futures.name, is_foreign=True)
 
 
-def _rewrite_into(overlay: Overlay, source: Path, target: Path) -> None:
+def _rewrite_into(overlay: Overlay, source: Path, target: Path, *, is_foreign: bool = False) -> None:
     if source.is_dir():
         target.mkdir()
         for file in source.glob("*.py"):
-            _rewrite_into(overlay, file, target / file.name)
+            _rewrite_into(overlay, file, target / file.name, is_foreign=is_foreign)
         return
     is_futures = "test_concurrent_futures" in str(source)
     text = source.read_text(encoding="utf-8")
+    if is_foreign:
+        text = rewrite.for_older(text)
     target.write_text(rewrite.rewrite(text, overlay.module, is_futures=is_futures), encoding="utf-8")
 
 
@@ -197,7 +199,8 @@ def _write_wrappers(overlay: Overlay, method: str) -> None:
     if package.exists() or package.with_suffix(".py").exists():
         return
     package.mkdir()
-    (package / "__init__.py").touch()
+    # The forkserver preloads it: not each child is to import the tests.
+    (package / "__init__.py").write_text("import test._test_multiprocessing\n")
     for part in PARTS:
         (package / f"test_{part}.py").write_text(rewrite.wrapper(method, part))
 
@@ -211,6 +214,12 @@ def find_package(module: str, folder: Path, interpreter: Interpreter) -> Path:
     package = folder / module
     if not (package / "__init__.py").exists():
         raise NotRunnable(f"no package {module} in {folder} for python {interpreter.version}")
+    extension = package / f"_procession{interpreter.suffix}"
+    if extension.with_name("_procession.pyi").exists() and not extension.exists():
+        raise NotRunnable(
+            f"{module} was not built for python {interpreter.version}: there is no {extension.name} in {package} "
+            f"(python tests/conformance build --pythons {interpreter.minor})"
+        )
     return package
 
 

@@ -44,6 +44,8 @@ class Record:
     private: dict[str, list[str]] = field(default_factory=dict)
     borrowed: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    #: How the tests ended at first that passed when they were run again.
+    flaky: dict[str, Outcome] = field(default_factory=dict)
     seconds: float = 0.0
 
     @property

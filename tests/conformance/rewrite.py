@@ -12,6 +12,14 @@ _WORD = re.compile(r"(?<!\w)multiprocessing(?!\w)")
 # A warning's text, a pattern for re.match in the tests: either name will do.
 _WARNING = "unclosed running multiprocessing pool"
 
+# What 3.13's tests ask of `test.support` and 3.12's cannot answer: all of it is about builds that 3.12
+# does not know of, or has not here (no lock of the interpreter, a thread sanitizer).
+_NEWER_SUPPORT = {
+    r"^from test.support import Py_GIL_DISABLED$": "Py_GIL_DISABLED = False",
+    r"support\.check_sanitizer\(thread=True\)": "False",
+    r"^ *@support\.(skip_if_sanitizer|requires_gil_enabled)\(.*\)\n": "",
+}
+
 _FILES = (
     "_test_multiprocessing.py",
     "mp_preload.py",
@@ -39,6 +47,13 @@ def rewrite(text: str, module: str, *, is_futures: bool = False) -> str:
     if is_futures:
         # These tests count on the executor having imported the submodule.
         text = re.sub(rf"^import {module}$", f"import {module}, {module}.util", text, flags=re.M)
+    return text
+
+
+def for_older(text: str) -> str:
+    """Return a test file of a newer Python such that it can be imported by the one before it."""
+    for pattern, replacement in _NEWER_SUPPORT.items():
+        text = re.sub(pattern, replacement, text, flags=re.M)
     return text
 
 

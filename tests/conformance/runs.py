@@ -189,11 +189,8 @@ def _print_probe(found: dict[str, Any]) -> None:
 
 
 def _keep(ours: Record, log: Path, options: Options) -> None:
-    failures = [
-        f"==== {end.outcome} {test}\n{end.detail}\n\n"
-        for test, end in ours.tests.items()
-        if end.outcome not in ("pass", "skip")
-    ]
+    bad = {test: end for test, end in ours.tests.items() if end.outcome not in ("pass", "skip")}
+    failures = [f"==== {end.outcome} {test}\n{end.detail}\n\n" for test, end in (bad | ours.flaky).items()]
     notes = [f"---- {note}\n" for note in ours.notes]
     (log.parent / "failures.txt").write_text("".join(failures + notes))
     folder = record.RESULTS if options.keep_results else log.parent

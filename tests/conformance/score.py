@@ -87,6 +87,10 @@ def print_comparison(comparison: Comparison) -> None:
             outcome = ours.tests[test]
             hint = " [private]" if test in ours.private else ""
             print(f"  {outcome.outcome:<8} {test}{hint}  {summary(outcome)}")
+    if ours.flaky:
+        print(f"flaky, passed when run again: {len(ours.flaky)}")
+        for test, outcome in ours.flaky.items():
+            print(f"  {outcome.outcome:<8} {test}  {summary(outcome)}")
     if comparison.excused:
         print(f"exceptions: {len(comparison.excused)}")
         for test, reason in comparison.excused.items():
@@ -119,9 +123,9 @@ def summary(outcome: Outcome) -> str:
 def print_table(comparisons: list[Comparison]) -> None:
     """Print one line per run."""
     package = comparisons[0].ours.package
-    print(f"\n{'python':<8} {'method':<11} {'stdlib':>7} {package:>11} {'worse':>6} {'excused':>8}")
+    print(f"\n{'python':<8} {'method':<11} {'stdlib':>7} {package:>11} {'worse':>6} {'flaky':>6} {'excused':>8}")
     for run in comparisons:
         print(
             f"{run.ours.python:<8} {run.ours.method:<11} {run.expected:>7} {run.passed:>11}"
-            f" {len(run.worse):>6} {len(run.excused):>8}"
+            f" {len(run.worse):>6} {len(run.ours.flaky):>6} {len(run.excused):>8}"
         )

@@ -125,7 +125,7 @@ def run(
     for class_id, planned in plan.classes.items():
         tests = _run_class(overlay, class_id, planned, limits, log, record.notes)
         for _ in range(limits.retries):
-            _run_again(overlay, class_id, TestClass(planned.module, tests), limits, log, record.notes)
+            _run_again(overlay, class_id, TestClass(planned.module, tests), limits, log, record)
         record.classes[class_id] = TestClass(planned.module, tests)
         progress(class_id, record.classes[class_id])
     record.seconds = time.monotonic() - began
@@ -183,17 +183,17 @@ def _run_again(
     cls: TestClass,
     limits: Limits,
     log: Path,
-    notes: list[str],
+    record: Record,
 ) -> None:
     """Run each test that failed once more, alone; what then passes counts, and is noted."""
     for test, first in cls.tests.items():
         if first.outcome in ("pass", "skip"):
             continue
         alone = TestClass(cls.module, {test: first})
-        second = _run_class(overlay, class_id, alone, limits, log, notes)[test]
+        second = _run_class(overlay, class_id, alone, limits, log, record.notes)[test]
         if second.outcome == "pass":
             cls.tests[test] = second
-            notes.append(f"flaky: {class_id}.{test} was {first.outcome}: {first.detail}")
+            record.flaky[f"{class_id}.{test}"] = first
 
 
 def left_behind(done: session.Session) -> list[str]:

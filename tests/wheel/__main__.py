@@ -1,4 +1,4 @@
-"""`make wheel`: look into a wheel, install it into a fresh environment of each Python, and run `program.py` there."""
+"""`make wheel`: build the wheel for each Python, look into it, install it into a fresh environment, and run `program.py` there."""
 
 import argparse
 import re
@@ -10,18 +10,20 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 PACKAGE = HERE.parent.parent / "python" / "procession"
-sys.path.insert(0, str(HERE.parent / "conformance"))
+sys.path.insert(0, str(HERE.parent))
 
-import interpreters  # noqa: E402 (found on the path above)
+from conformance import build, interpreters  # noqa: E402 (found on the path above)
 
 
-def content_problem(wheel):
+def content_problem(wheel, interpreter):
     """What is wrong with the list of files in a wheel; `None`: nothing."""
     inside = set(zipfile.ZipFile(wheel).namelist())
     sources = [
         path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".pyi", ".typed") or path.name == "py.typed"
     ]
-    wanted = {str(path.relative_to(PACKAGE.parent)) for path in sources} | {"procession/_procession.abi3.so"}
+    wanted = {str(path.relative_to(PACKAGE.parent)) for path in sources} | {
+        f"procession/_procession{interpreter.suffix}"
+    }
     if missing := wanted - inside:
         return f"is without {sorted(missing)}"
     info = re.compile(r"procession-[^/]+\.dist-info/(METADATA|WHEEL|RECORD|licenses/LICENSE-(APACHE|MIT)|sboms/.*)")
@@ -44,14 +46,15 @@ def try_in(python, wheel):
 
 def main():
     parser = argparse.ArgumentParser(prog="tests/wheel", description=__doc__)
-    parser.add_argument("folder", type=Path, help="where the wheel is, alone")
+    parser.add_argument("folder", type=Path, help="where the wheels go")
     parser.add_argument("--pythons", nargs="+", default=["3.11", "3.12", "3.13"], help="versions or paths")
     options = parser.parse_args()
-    (wheel,) = options.folder.resolve().glob("*.whl")
-    if problem := content_problem(wheel):
-        sys.exit(f"{wheel.name} {problem}")
-    for python in options.pythons:
-        try_in(interpreters.find(python).path, wheel)
+    for name in options.pythons:
+        interpreter = interpreters.find(name)
+        wheel = build.wheel(interpreter, options.folder.resolve())
+        if problem := content_problem(wheel, interpreter):
+            sys.exit(f"{wheel.name} {problem}")
+        try_in(interpreter.path, wheel)
 
 
 if __name__ == "__main__":

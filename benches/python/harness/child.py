@@ -32,6 +32,10 @@ class Failed(Exception):
     """A subject could not be measured, and why."""
 
 
+class Hung(Failed):
+    """It did not end in time."""
+
+
 class Job(NamedTuple):
     """What a measured process is told, in the order of its arguments."""
 
@@ -61,7 +65,8 @@ def measure(job: Job, deadline: float) -> float:
         deadline: Longest time it may take, in seconds, from start to end.
 
     Raises:
-        Failed: It raised, died, or did not end in time.
+        Failed: It raised or died.
+        Hung: It did not end in time.
     """
     with TemporaryDirectory(prefix="bench-") as scratch:
         try:
@@ -89,7 +94,7 @@ def run(job: Job, deadline: float, scratch: Path) -> float:
             status = process.wait(deadline)
         except subprocess.TimeoutExpired:
             moment = "at its end" if result.exists() else "before it had a figure"
-            raise Failed(f"hung for {deadline:g} s, {moment}") from None
+            raise Hung(f"for {deadline:g} s, {moment}") from None
         finally:
             process.kill()
             process.wait()

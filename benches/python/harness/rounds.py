@@ -7,26 +7,45 @@ round, so that a slow minute of the machine does not favour anybody.
 from __future__ import annotations
 
 import sys
+import time
+from collections import Counter
 from collections.abc import Callable, Collection
 from importlib.util import find_spec
 from typing import NamedTuple
 
 from .case import Case, Subject, median, ours_name
-from .child import Failed, Job, measure
+from .child import Failed, Hung, Job, measure
 from .load import Load
 
 SLOW_START_ROUNDS = 3
 """Rounds of those who take seconds to begin."""
 
+LEAST_ROUNDS = 2
+"""Rounds of a case that are begun however long they take."""
+
+STRIKES = 2
+"""Cases in which somebody may hang before the rest of the run goes on without them."""
+
 MISSING = "not installed"
 
 
 class Settings(NamedTuple):
-    """How often and how long to measure, and whom."""
+    """How often and how long to measure, and whom.
+
+    Attributes:
+        rounds: Of each case, at most.
+        budget: Seconds that one measurement is to fill.
+        deadline: Seconds after which one is given up.
+        patience: Seconds of a case after which no further round of it is begun.
+        ours: Name of our module.
+        without: Names of peers to leave out.
+        quick: Whether to leave out those who start slowly.
+    """
 
     rounds: int
     budget: float
     deadline: float
+    patience: float
     ours: str
     without: Collection[str]
     quick: bool
@@ -53,6 +72,10 @@ class Row:
         self.readings: list[float] = []
         self.failure = failure
 
+    def fail(self, failure: str) -> None:
+        """Have no readings, for a reason."""
+        self.failure, self.readings = failure, []
+
     @property
     def missing(self) -> bool:
         """Whether it is merely not installed."""
@@ -65,10 +88,11 @@ class Row:
 
 
 class Result(NamedTuple):
-    """A case with its readings."""
+    """A case with its readings, of so many rounds."""
 
     case: Case
     ours: str
+    rounds: int
     rows: list[Row]
     other_cpus: float
 
@@ -94,24 +118,40 @@ class Result(NamedTuple):
         return self.case.aim.met(self.case.unit, ours.readings, theirs.readings)
 
 
-def run_case(concept: str, case: Case, settings: Settings, progress: Callable[[str, int], None]) -> Result:
+def run_case(
+    concept: str, case: Case, settings: Settings, hung: Counter[str], progress: Callable[[str, int], None]
+) -> Result:
     """Measure all subjects of a case in alternating rounds.
 
     Whoever fails once is not asked again, and the others go on.
+
+    Args:
+        concept: Where the case is from.
+        case: The question.
+        settings: How to measure.
+        hung: In how many cases each peer has hung; counted on.
+        progress: Is told whose turn it is, in which round.
     """
-    load = Load()
-    rows = [Row(subject, absence(subject)) for subject in case.subjects if wanted(subject, settings)]
-    for turn in range(settings.rounds):
+    load, started = Load(), time.monotonic()
+    rows = [Row(subject, absence(subject, hung)) for subject in case.subjects if wanted(subject, settings)]
+    rounds = 0
+    while rounds < settings.rounds:
+        if rounds >= LEAST_ROUNDS and time.monotonic() - started > settings.patience:
+            break
         for row in rows:
-            if row.failure or (row.subject.slow_start and turn >= SLOW_START_ROUNDS):
+            if row.failure or (row.subject.slow_start and rounds >= SLOW_START_ROUNDS):
                 continue
-            progress(row.name, turn)
+            progress(row.name, rounds)
             job = Job(settings.budget, settings.ours, concept, case.title, row.name)
             try:
                 row.readings.append(measure(job, settings.deadline))
+            except Hung as failure:
+                row.fail(f"hung {failure}")
+                hung[row.subject.peer] += 1
             except Failed as failure:
-                row.failure, row.readings = f"failed: {failure}", []
-    return Result(case, ours_name(settings.ours), rows, load.other_cpus())
+                row.fail(f"failed: {failure}")
+        rounds += 1
+    return Result(case, ours_name(settings.ours), rounds, rows, load.other_cpus())
 
 
 def wanted(subject: Subject, settings: Settings) -> bool:
@@ -119,9 +159,11 @@ def wanted(subject: Subject, settings: Settings) -> bool:
     return subject.peer.lower() not in settings.without and not (settings.quick and subject.slow_start)
 
 
-def absence(subject: Subject) -> str:
+def absence(subject: Subject, hung: Counter[str]) -> str:
     """Return why the subject cannot run here; nothing if it can."""
-    return "" if installed(subject.needs) else MISSING
+    if not installed(subject.needs):
+        return MISSING
+    return f"not asked: it has hung in {STRIKES} cases" if hung[subject.peer] >= STRIKES else ""
 
 
 def installed(module: str) -> bool:

@@ -7,8 +7,9 @@ import sys
 from .record import Machine
 from .rounds import Result, Row, Settings, Summary
 
-NAME_WIDTH = 30
-RULE_WIDTH = 108
+NAME_WIDTH = 24
+WIDTH = 90
+"""Of the table: fits a terminal of 100 columns."""
 NOISY = 0.1
 """CPUs of other programs from which on a case is called noisy."""
 
@@ -19,20 +20,24 @@ BEHIND = 0.95
 def print_head(machine: Machine, settings: Settings) -> None:
     """Say what is measured, where and how."""
     print(f"procession-bench-python  {machine.name}  Python {machine.python}  commit {machine.commit}")
-    print(f"{settings.rounds} alternating rounds, each of about {settings.budget * 1e3:.0f} ms in a fresh process;")
-    print("median and min - max over the rounds; 'ours is' pairs the rounds: how many times better than that row")
-    print(f"{settings.ours} is (above 1: better), with the aim of DESIGN.md, section 9, beside it", flush=True)
+    print(
+        f"{settings.rounds} alternating rounds, each of about {settings.budget * 1e3:.0f} ms in a fresh process; median and min - max"
+    )
+    print(f"over the rounds. 'ours is' pairs the rounds: how many times better {settings.ours} is than that")
+    print("row (above 1: better), with the aim of DESIGN.md, section 9, beside it", flush=True)
 
 
-def print_case(result: Result) -> None:
+def print_case(result: Result, settings: Settings) -> None:
     """Print one case."""
     case = result.case
     direction = "higher" if case.unit.higher_is_better else "lower"
     print(f"\n{case.title}   [{case.unit.label}, {direction} is better]")
-    print(f"  {'subject':<{NAME_WIDTH}} {'median':>10} {'min - max':>23} {'ours is':>10}   {'aim':<10} verdict")
-    print(f"  {'-' * RULE_WIDTH}")
+    print(f"  {'subject':<{NAME_WIDTH}} {'median':>8} {'min - max':>17} {'ours is':>9}   {'aim':<9} verdict")
+    print(f"  {'-' * WIDTH}")
     for row in result.rows:
         print(f"  {line(result, row)}".rstrip())
+    if result.rounds < settings.rounds:
+        print(f"  {result.rounds} of {settings.rounds} rounds: they took more than {settings.patience:g} s")
     if result.other_cpus > NOISY:
         print(f"  noisy: other programs kept {result.other_cpus:.1f} CPUs busy meanwhile")
     sys.stdout.flush()
@@ -42,12 +47,12 @@ def line(result: Result, row: Row) -> str:
     """Return the line of a subject."""
     head = f"{row.name:<{NAME_WIDTH}}"
     if row.failure:
-        return f"{head} {row.failure}"
+        return f"{head} {row.failure}"[:WIDTH]
     summary = Summary.of(row.readings)
     span = f"{figure(summary.least)} - {figure(summary.most)}"
     advantage = result.advantage(row)
     ratio = f"{figure(advantage.median)}x" if advantage else ""
-    return f"{head} {figure(summary.median):>10} {span:>23} {ratio:>10}   {aim(result, row):<10} {verdict(result, row)}"
+    return f"{head} {figure(summary.median):>8} {span:>17} {ratio:>9}   {aim(result, row):<9} {verdict(result, row)}"
 
 
 def aim(result: Result, row: Row) -> str:

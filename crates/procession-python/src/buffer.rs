@@ -7,28 +7,32 @@ use pyo3::exceptions::{PyBufferError, PyValueError};
 use pyo3::ffi;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
-use std::cell::UnsafeCell;
 use std::ffi::c_int;
+use std::ptr::NonNull;
 
 /// Bytes of the family heap that this process owns, writable, through the buffer protocol (`memoryview`, `numpy.frombuffer`).
 ///
 /// Freed when the last view of it is gone. In a forked child it must not be used: the block stays the parent's.
 #[pyclass(frozen, module = "procession._procession", name = "Buffer")]
 pub(crate) struct PyBuffer {
-    buffer: UnsafeCell<Buffer>,
+    /// Owns the bytes; not looked at any more.
+    _buffer: Buffer,
+    start: NonNull<u8>,
     len: usize,
 }
 
-// SAFETY: the engine's buffer itself is only looked at when this is made, for the address of its bytes, and when it is dropped. The bytes are handed out as raw memory,
-// whose users take turns as those of any writable Python buffer do.
+// SAFETY: the bytes belong to the engine's buffer, which may change threads and is not used but for its end.
+unsafe impl Send for PyBuffer {}
+// SAFETY: this is never written after it was made. The bytes are handed out as raw memory, whose users take turns as those of any writable Python buffer do.
 unsafe impl Sync for PyBuffer {}
 
 impl PyBuffer {
-    pub(crate) fn new(buffer: Buffer) -> Self {
-        let len = buffer.len();
+    pub(crate) fn new(mut buffer: Buffer) -> Self {
+        let bytes = NonNull::from(&mut *buffer);
         Self {
-            buffer: UnsafeCell::new(buffer),
-            len,
+            start: bytes.cast(),
+            len: bytes.len(),
+            _buffer: buffer,
         }
     }
 }
@@ -58,13 +62,11 @@ impl PyBuffer {
             return Err(PyBufferError::new_err("view is null"));
         }
         let this = slf.get();
-        // SAFETY: nobody else has a reference to the engine's buffer (see `Sync`); only the address is kept.
-        let bytes = unsafe { (*this.buffer.get()).as_mut_ptr() };
         let len = isize::try_from(this.len)
             .map_err(|_| PyBufferError::new_err("the buffer is too long"))?;
+        let start = this.start.as_ptr().cast();
         // SAFETY: `view` is the caller's, as the protocol says; the bytes live as long as `slf`, to which the view takes a reference, and never move.
-        let filled =
-            unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), bytes.cast(), len, 0, flags) };
+        let filled = unsafe { ffi::PyBuffer_FillInfo(view, slf.as_ptr(), start, len, 0, flags) };
         if filled == 0 {
             Ok(())
         } else {

@@ -9,7 +9,7 @@ use procession::{
     Barrier, Buffer, Condition, Connection, Event, Handle, Letter, Lock, Packed, Queue, RLock,
     Semaphore, SharedMemory,
 };
-use pyo3::exceptions::{PyTypeError, PyValueError};
+use pyo3::exceptions::{PyRuntimeError, PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyTuple, PyType};
 use serde::{Deserialize, Serialize};
@@ -150,12 +150,25 @@ pub(crate) fn reduce_with<'py>(
     let (maker, arguments) = match number {
         Some(number) => ("take", (class, number).into_pyobject(py)?.into_any()),
         None => {
+            refuse_strangers(py, kind)?;
             let name = PyBytes::new(py, &handle.to_bytes());
             ("open", (class, kind, name).into_pyobject(py)?.into_any())
         }
     };
     let arguments = arguments.add(rest)?.cast_into()?;
     Ok((module.getattr(maker)?, arguments))
+}
+
+/// Refuses to pickle for a process that `multiprocessing`, or somebody who builds on it, is about to spawn: it is not of the family and could only die of what it is given,
+/// while its parent waits for it.
+fn refuse_strangers(py: Python<'_>, kind: &str) -> PyResult<()> {
+    let spawning = py.import("multiprocessing.context")?;
+    if spawning.call_method0("get_spawning_popen")?.is_none() {
+        return Ok(());
+    }
+    Err(PyRuntimeError::new_err(format!(
+        "a {kind} of procession cannot be given to a process that multiprocessing spawns; start it with a context of procession"
+    )))
 }
 
 /// Make the shared object with this number in the message that is being read.

@@ -107,6 +107,14 @@ impl Crew {
         }
     }
 
+    /// Has threads that wait look again.
+    pub(super) fn announce(&self) {
+        match self {
+            Self::Processes(hub) => hub.announce(),
+            Self::Threads(threads) => threads.announce(),
+        }
+    }
+
     /// Cancels a task; one that runs only if `running` says so, and never in a thread.
     pub(super) fn cancel(&self, id: TaskId, running: bool) -> bool {
         match self {

@@ -16,7 +16,7 @@ use crate::sync::raw::Deadline;
 use std::collections::VecDeque;
 use std::fmt;
 use std::marker::PhantomData;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::time::Duration;
@@ -34,6 +34,10 @@ pub(super) struct Arrivals {
     content: Mutex<Content>,
     /// Outcomes that can be taken: all of them, or those whose turn it is.
     ready: AtomicUsize,
+    /// There is nothing to wait for: the feed has taken outcomes that nobody has asked it for, or has nothing in flight.
+    vain: AtomicBool,
+    /// Threads in [`FeedWaiter::wait_timeout`].
+    waiters: AtomicUsize,
     ordered: bool,
 }
 
@@ -58,6 +62,7 @@ impl Arrivals {
     pub(super) fn new(ordered: bool) -> Self {
         Self {
             ordered,
+            vain: AtomicBool::new(true),
             ..Self::default()
         }
     }
@@ -68,6 +73,17 @@ impl Arrivals {
 
     pub(super) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire) > 0
+    }
+
+    /// Says whether waiting is vain; whether somebody is to be told.
+    fn set_vain(&self, vain: bool) -> bool {
+        // Only the feed writes it. Those who came while it was so did not wait.
+        if self.vain.load(Ordering::Relaxed) == vain {
+            return false;
+        }
+        // Either the waiter sees this, or we see the waiter.
+        self.vain.store(vain, Ordering::SeqCst);
+        vain && self.waiters.load(Ordering::SeqCst) > 0
     }
 
     /// Has `waker` woken when something is ready; `false`: something is.
@@ -234,6 +250,14 @@ where
         }
     }
 
+    /// Whoever waits for results of this feed in other threads goes on if that would be in vain.
+    fn tell_waiters(&self) {
+        let vain = !self.taken.is_empty() || self.in_flight() == 0;
+        if self.arrivals.set_vain(vain) {
+            self.crew.announce();
+        }
+    }
+
     /// Options for each task that is pushed from now on.
     pub fn options(mut self, options: TaskOptions) -> Self {
         self.options = Some(options);
@@ -296,6 +320,7 @@ where
             self.submitted,
         )?;
         self.submitted += count;
+        self.tell_waiters();
         Ok(())
     }
 
@@ -318,6 +343,7 @@ where
         }
         let outcome = self.taken.pop_front().flatten()?;
         self.received += 1;
+        self.tell_waiters();
         Some(outcome)
     }
 
@@ -372,13 +398,17 @@ impl fmt::Debug for FeedWaiter {
 }
 
 impl FeedWaiter {
-    /// Waits until there are results to be taken, at most for `timeout`; whether there are. If nothing is in flight there will be none.
+    /// Waits until there are results to be taken, at most for `timeout`; whether there are, or nothing is in flight. Another thread may take them first.
     ///
     /// # Blocking
     /// At most so long.
     pub fn wait_timeout(&self, timeout: Duration) -> bool {
-        self.crew
-            .wait(&|| self.arrivals.is_ready(), deadline_after(timeout))
+        let arrivals = &self.arrivals;
+        arrivals.waiters.fetch_add(1, Ordering::SeqCst);
+        let is_done = || arrivals.is_ready() || arrivals.vain.load(Ordering::SeqCst);
+        let done = self.crew.wait(&is_done, deadline_after(timeout));
+        arrivals.waiters.fetch_sub(1, Ordering::SeqCst);
+        done
     }
 }
 
@@ -387,6 +417,9 @@ impl<A: Portable, R: Portable, F> Drop for Feed<A, R, F> {
         if self.submitted > self.received {
             self.crew
                 .abandon(Some(&(Arc::clone(&self.arrivals) as Arc<dyn Sink>)));
+        }
+        if self.arrivals.set_vain(true) {
+            self.crew.announce();
         }
     }
 }

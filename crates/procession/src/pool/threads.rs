@@ -197,8 +197,7 @@ impl Threads {
         } else if let Some(task) = state.tasks.remove(id) {
             drop(state);
             task.sink.complete(task.index, outcome);
-            drop(self.state());
-            self.done.notify_all();
+            self.announce();
         }
         here
     }
@@ -321,12 +320,17 @@ impl Threads {
         self.deliver(left, &TaskError::Cancelled);
     }
 
+    /// Has those who wait look again.
+    pub(super) fn announce(&self) {
+        drop(self.state());
+        self.done.notify_all();
+    }
+
     fn deliver(&self, tasks: Vec<Task>, error: &TaskError) {
         for task in tasks {
             task.sink.complete(task.index, Err(error.clone()));
         }
-        drop(self.state());
-        self.done.notify_all();
+        self.announce();
     }
 
     /// Whether it was closed, and all is done.

@@ -633,3 +633,36 @@ fn workers_are_nice_and_out_of_reach_of_the_terminal() {
     assert_eq!(nice, (ours + 3).min(19));
     assert_ne!(group, rustix::process::getpgrp().as_raw_pid());
 }
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[test]
+fn waiters_of_a_feed_see_what_another_thread_has_left() {
+    let executor = Executor::new(0).expect("inline");
+    let mut feed = executor.feed(square as fn(u64) -> u64, true);
+    let waiter = feed.waiter();
+    assert!(waiter.wait_timeout(PATIENCE), "nothing is in flight");
+    feed.push(vec![1, 2]).expect("push");
+    // Both were ready, and left the arrivals together.
+    assert_eq!(feed.try_next(), Some(Ok(1)));
+    assert!(waiter.wait_timeout(PATIENCE), "there is another");
+    assert_eq!(feed.try_next(), Some(Ok(4)));
+    assert!(waiter.wait_timeout(PATIENCE), "there will be none");
+}
+
+#[test]
+fn waiters_of_a_feed_go_on_when_another_thread_takes_the_last() {
+    for executor in [Executor::new(2), Executor::threads(2)] {
+        let executor = executor.expect("executor");
+        for _ in 0..100 {
+            let mut feed = executor.feed(square as fn(u64) -> u64, false);
+            let waiter = feed.waiter();
+            feed.push(vec![1]).expect("push");
+            let waiting = std::thread::spawn(move || waiter.wait_timeout(PATIENCE));
+            while feed.try_next().is_none() {
+                feed.wait_timeout(PATIENCE);
+            }
+            assert!(waiting.join().expect("waiter"), "slept on");
+        }
+    }
+}
