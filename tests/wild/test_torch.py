@@ -1,5 +1,6 @@
 """PyTorch, handed our contexts: its `DataLoader`, and its tensors through our queues and pools."""
 
+import os
 import subprocess
 import sys
 
@@ -8,6 +9,8 @@ import pytest
 from program import write
 
 pytestmark = pytest.mark.timeout(300)
+# GNU OpenMP does not survive a fork once it has threads, of whatever maker the child is.
+os.environ["OMP_NUM_THREADS"] = "1"
 torch = pytest.importorskip("torch")
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info  # noqa: E402
 

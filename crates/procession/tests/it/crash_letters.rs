@@ -13,12 +13,13 @@
 use crate::crash_pool::{Pace, leaves_nothing, under_fire};
 use procession::embed::exact_readiness;
 use procession::{
-    Buffer, GetError, Letter, Packed, Pool, Process, Queue, Readiness, Recruit, StartMethod,
-    TaskError, WorkerReport, work,
+    Buffer, ExitStatus, GetError, Letter, Packed, Pool, Process, Queue, Readiness, Recruit,
+    StartMethod, TaskError, WorkerReport, work,
 };
 use rustix::event::{PollFd, PollFlags, poll};
 use std::collections::HashMap;
 use std::error::Error;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 type Post = Queue<Letter, Packed>;
@@ -62,8 +63,9 @@ fn live(boot: Vec<u8>) {
     std::process::exit(code.unwrap_or(1));
 }
 
-/// Starts workers as plain processes.
-struct Embedder;
+/// Starts workers as plain processes, and reaps them.
+#[derive(Default)]
+struct Embedder(Mutex<HashMap<u32, Process<()>>>);
 
 impl Recruit for Embedder {
     fn hire(&self, boot: &[u8], name: &str) -> Result<u32, Box<dyn Error + Send + Sync>> {
@@ -71,7 +73,15 @@ impl Recruit for Embedder {
             .name(name)
             .start_method(StartMethod::Spawn)
             .start()?;
-        Ok(process.pid())
+        let pid = process.pid();
+        self.0.lock().expect("lock").insert(pid, process);
+        Ok(pid)
+    }
+
+    fn part(&self, pid: u32, status: ExitStatus) -> ExitStatus {
+        let process = self.0.lock().expect("lock").remove(&pid);
+        let known = process.and_then(|process| process.exit_status());
+        known.unwrap_or(status)
     }
 }
 
@@ -118,7 +128,7 @@ fn order(post: &Post, tasks: u64, pace: &Pace) -> (HashMap<u64, u32>, usize) {
     let pool = Pool::builder()
         .workers(WORKERS)
         .name("storm")
-        .recruit(Embedder)
+        .recruit(Embedder::default())
         .build()
         .expect("pool");
     let (mut answered, mut died) = (HashMap::new(), 0);

@@ -138,7 +138,7 @@ fn crash_invite() {
         },
     )
     .judge(|queue, _| intact(&queue))
-    .play_thinned();
+    .play_by(|sweep| sweep.thin(true).max_steps(1_000_000).shard(0, 5));
 }
 
 /// The guest comes up, finds what was held for it, and dies.
