@@ -64,7 +64,7 @@ def get_preparation_data(name):
     data = _stdlib.get_preparation_data(name)
     # What travels without pickle.
     data["authkey"] = bytes(data["authkey"])
-    data["start_method"] = context._default_context.get_start_method()
+    data["start_method"] = context._default_context.get_start_method(allow_none=True)
     if not reduction.is_file(data.get("init_main_from_path")):
         data.pop("init_main_from_path", None)
     return data
