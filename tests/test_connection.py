@@ -33,6 +33,12 @@ def _echo(conn, *others):
             pass
 
 
+@pytest.mark.parametrize("duplex", [1, 0, None, "yes", ""])
+def test_duplex_is_anything_true_or_false(duplex):
+    here, there = Pipe(duplex)
+    assert here.writable == there.readable == bool(duplex)
+
+
 def test_objects_come_back(ctx):
     here, there = ctx.Pipe()
     process = ctx.Process(target=_echo, args=(there, here) if ctx._name == "fork" else (there,))
@@ -63,6 +69,14 @@ def test_a_buffer_out_of_band_received_as_bytes():
     left, right = Pipe()
     left.send(np.arange(100_000))
     assert pickle.loads(right.recv_bytes()).sum() == sum(range(100_000))
+
+
+def test_more_than_the_pipe_holds_arrives_in_order():
+    left, right = Pipe()
+    payloads = [bytes([number]) * 20_000 for number in range(50)]
+    for payload in payloads:
+        left.send(payload)
+    assert [right.recv() for _ in payloads] == payloads
 
 
 def test_parts_of_bytes():
@@ -355,8 +369,11 @@ def test_handles_travel(make, tmp_path):
     left, right = make()
     path = tmp_path / "file"
     with open(path, "w") as file:
-        reduction.send_handle(left, file.fileno(), os.getpid())
+        # From 3.14 on a sender of the standard library waits until it was received.
+        sender = threading.Thread(target=reduction.send_handle, args=(left, file.fileno(), os.getpid()))
+        sender.start()
         handle = reduction.recv_handle(right)
+        sender.join()
     os.write(handle, b"written")
     os.close(handle)
     # The sender's duplicate goes when somebody waits for a while.
@@ -372,6 +389,12 @@ def test_no_handle_came():
     left.close()
     with pytest.raises(RuntimeError):
         reduction.recv_handle(right)
+
+
+@pytest.mark.parametrize("wrong", [-1, object(), "x"])
+def test_waiting_for_what_cannot_be_waited_for(wrong):
+    with pytest.raises(ValueError, match="Invalid file"):
+        wait([wrong], 0)
 
 
 def test_waiting_for_everything(ctx):

@@ -97,6 +97,82 @@ def test_ctrl_c_while_starting(tmp_path, ctx):
         assert "KeyboardInterrupt" in errors
 
 
+def test_ctrl_c_at_a_fork(tmp_path):
+    """When the child is there, and neither side has done anything about it."""
+    source = """
+        import os, signal, sys, time, procession as mp
+
+        def nothing(): pass
+
+        def interrupt():
+            global forks
+            forks += 1
+            if forks == 3:
+                os.killpg(0, signal.SIGINT)
+                # The child has it, too, before we go on.
+                time.sleep(0.05)
+
+        if __name__ == "__main__":
+            forks = 0
+            os.register_at_fork(after_in_parent=interrupt)
+            if sys.argv[1] == "pool":
+                mp.get_context("fork").Pool(4)
+            else:
+                processes = [mp.get_context("fork").Process(target=nothing, daemon=True) for _ in range(3)]
+                for process in processes:
+                    process.start()
+        """
+    for what in ("pool", "process"):
+        code, output, errors = run(tmp_path, source, what)
+        assert (code, output) == (-signal.SIGINT, "")
+        assert errors.count("Traceback") == errors.count("KeyboardInterrupt") == 1, errors
+
+
+def test_the_first_pool_of_a_thread_that_outlives_the_main_thread(tmp_path, method):
+    source = """
+        import sys, threading, procession as mp
+
+        def work():
+            threading.main_thread().join()
+            with mp.get_context(sys.argv[1]).Pool(1) as pool:
+                print(pool.map(abs, [-1, -2]), pool.apply_async(abs, (-3,)).get(), list(pool.imap(abs, iter([-4]))))
+
+        if __name__ == "__main__":
+            threading.Thread(target=work).start()
+        """
+    assert run(tmp_path, source, method) == (0, "[1, 2] 3 [4]\n", "")
+
+
+ENDS = """
+    import sys, procession as mp
+    from procession.futures import ProcessPoolExecutor
+
+    class Owner:
+        def __init__(self, pool):
+            self.pool = pool
+            self.itself = self
+        def __del__(self):
+            print("end")
+
+    def nothing(*args): pass
+
+    if __name__ == "__main__":
+        ctx = mp.get_context(sys.argv[1])
+        initializer = nothing if sys.argv[2] == "initializer" else None
+        pool = Owner(ctx.Pool(1, initializer))
+        pool.pool.map(nothing, range(3))
+        executor = Owner(ProcessPoolExecutor(1, ctx, initializer))
+        executor.pool.submit(nothing).result()
+    """
+
+
+@pytest.mark.parametrize("what", ["plain", "initializer"])
+def test_what_the_main_module_defines_comes_to_its_end(tmp_path, method, what):
+    """Though its functions were sent to workers, and pools are among it."""
+    code, output, errors = run(tmp_path, ENDS, method, what)
+    assert (code, output, errors) == (0, "end\nend\n", "")
+
+
 def shared_files():
     return set(os.listdir("/dev/shm"))
 

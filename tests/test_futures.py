@@ -53,6 +53,48 @@ def executor(ctx):
         yield executor
 
 
+CALLBACKS = """
+    import sys, time, procession as mp
+    from procession.futures import ProcessPoolExecutor
+
+    def call(future):
+        time.sleep(0.05)
+        print(future.result(), flush=True)
+
+    def call_pool(result):
+        print("begun", flush=True)
+        time.sleep(1000)
+
+    if __name__ == "__main__":
+        ctx = mp.get_context(sys.argv[1])
+        with ProcessPoolExecutor(2, ctx) as executor:
+            for x in range(-5, 0):
+                executor.submit(abs, x).add_done_callback(call)
+        print("shut down", flush=True)
+        executor = ProcessPoolExecutor(2, ctx)
+        for x in range(-5, 0):
+            executor.submit(abs, x).add_done_callback(call)
+        # Whoever ends the program in a callback of a pool is not waited for, and stopped without a word.
+        pool = ctx.Pool(1)
+        if sys.argv[2] == "pool":
+            executor.shutdown()
+            result = pool.apply_async(abs, (1,), callback=call_pool)
+            result.wait_done()
+            time.sleep(0.1)
+    """
+
+
+@pytest.mark.parametrize("last", ["executor", "pool"])
+def test_callbacks_have_been_called_when_the_executor_is_shut_down(method, tmp_path, last):
+    code, output, errors = program.run(tmp_path, CALLBACKS, method, last)
+    assert (code, errors) == (0, "")
+    lines = output.splitlines()
+    assert sorted(lines[:5]) == list("12345")
+    assert lines[5] == "shut down"
+    assert sorted(lines[6:11]) == list("12345")
+    assert lines[11:] == (["begun"] if last == "pool" else [])
+
+
 def test_calls(executor):
     assert executor.submit(square, 5).result() == 25
     assert executor.submit(add, 1, y=2).result() == 3

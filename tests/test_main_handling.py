@@ -96,6 +96,15 @@ def by_value(source):
     return textwrap.dedent(source)
 
 
+def test_main_of_a_package(tmp_path, method):
+    """Which no child imports, as that of a folder: what it defines travels by value."""
+    (tmp_path / "package").mkdir()
+    write(tmp_path / "package", "", "__init__.py")
+    path = write(tmp_path / "package", SOURCE, "__main__.py")
+    check(python("-m", "package", method, cwd=tmp_path), method, "__main__")
+    check(python(path.parent, method), method, "__main__")
+
+
 def test_command(method):
     """What no child could import travels by value, and is `__main__` here and there."""
     check(python("-c", by_value(SOURCE), method), method, "__main__")

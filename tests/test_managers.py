@@ -2,6 +2,7 @@
 
 import contextlib
 import gc
+import multiprocessing
 import os
 import pickle
 import queue
@@ -403,7 +404,8 @@ def test_servers_of_the_standard_library():
     class Theirs(stdlib.SyncManager):
         pass
 
-    server = Theirs(("localhost", 0), KEY)
+    # 3.14 does not fork unless it is told to, and nobody else finds the class.
+    server = Theirs(("localhost", 0), KEY, ctx=multiprocessing.get_context("fork"))
     server.start()
     client = SyncManager(server.address, KEY)
     client.connect()

@@ -5,11 +5,13 @@ import gc
 import itertools
 import operator
 import os
+import pathlib
 import signal
 import sys
 import threading
 import time
 import warnings
+import weakref
 
 import program
 import pytest
@@ -81,6 +83,98 @@ def test_calls_and_maps(pool):
     assert pool.starmap_async(add, [(1, 2)]).get() == [3]
 
 
+def test_chunks_of_any_items_and_results(pool):
+    count = 20_000
+    for items in (
+        range(count),
+        list(range(count)),
+        tuple(range(5, count)),
+        dict.fromkeys(range(count)),
+        range(count, 0, -3),
+    ):
+        assert pool.map(square, items) == [x * x for x in items]
+        assert pool.map_async(square, items).get() == [x * x for x in items]
+    words = [str(x) for x in range(count)]
+    assert pool.map(len, words) == [len(word) for word in words]
+    assert pool.map(str.upper, words) == words
+    assert pool.map(float, words[:300]) == [float(x) for x in range(300)]
+    mixed = [None, True, 1, 2**70, 0.5, "a", b"b", (1, 2), [3]] * 50
+    assert pool.map(repr, mixed) == [repr(item) for item in mixed]
+    assert list(pool.imap(str, range(1_000), 300)) == words[:1_000]
+
+
+def test_one_failing_item_of_a_chunk_fails_the_map_and_others_are_done(pool, tmp_path):
+    items = [tmp_path / str(number) for number in range(40)]
+    items[7] = tmp_path / "missing" / "7"
+    with pytest.raises(FileNotFoundError):
+        pool.map(pathlib.Path.touch, items, 10)
+    done = {int(path.name) for path in tmp_path.iterdir()}
+    assert done == {*range(7), *range(10, 40)}
+
+
+@pytest.mark.parametrize("chunksize", [1, 2])
+def test_items_of_a_starmap_are_any_iterables(pool, chunksize):
+    items = [[1, 2], (3, 4), range(5, 7), "ab", {7: 1, 8: 2}]
+    expected = [3, 7, 11, "ab", 15]
+    assert pool.starmap(add, items, chunksize) == expected
+    assert pool.starmap_async(add, items, chunksize).get() == expected
+    with pytest.raises(TypeError, match="not iterable"):
+        pool.starmap(add, [1, 2, 3], chunksize)
+
+
+@pytest.mark.filterwarnings("ignore::ResourceWarning")
+def test_an_exception_survives_the_end_of_a_map(pool):
+    # The map ends when the interpreter clears its stack, and is done all the same: its items are read and pickled then.
+    with pytest.raises(ZeroDivisionError):
+        _ = (pool.imap(lambda x: x, [object()] * 10000), 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        _ = (procession.Pool(1), 1 / 0)
+    assert pool.apply(square, (3,)) == 9
+
+
+class Holder:
+    def method(self, x):
+        return x
+
+
+def test_maps_and_functions_in_cycles_are_collected(pool):
+    for start in (pool.imap, pool.imap_unordered, pool.map_async):
+        holder = Holder()
+        holder.results = start(holder.method, [1, 2, 3])
+        gone = weakref.ref(holder)
+        del holder
+        gc.collect()
+        assert gone() is None
+
+
+class Acts:
+    """Something that does something when it is pickled."""
+
+    def __init__(self, action):
+        self.action = action
+
+    def __reduce__(self):
+        self.action()
+        return int, ()
+
+
+def test_a_pool_may_be_used_while_an_item_is_pickled(ctx):
+    pool = ctx.Pool(1)
+    # As a handler of SIGTERM may, which comes just then.
+    results = pool.imap(square, [1, Acts(pool.close), 3], buffersize=1)
+    assert list(results) == [1, 0, 9]
+    pool.join()
+    taken = []
+
+    def take():
+        with contextlib.suppress(procession.TimeoutError, RuntimeError):
+            taken.append(results.next(0))
+
+    with ctx.Pool(1) as pool:
+        results = pool.imap(square, [1, 2, Acts(take)], buffersize=1)
+        assert sorted([*results, *taken]) == [0, 1, 4]
+
+
 def test_results_say_how_they_are(pool):
     result = pool.apply_async(fail, (1,))
     result.wait()
@@ -103,6 +197,28 @@ def test_callbacks_are_called_before_the_result_is_ready(pool):
     pool.map_async(fail, [2], callback=called.append, error_callback=called.append).wait()
     assert isinstance(called[1], KeyError)
     assert pool.map_async(square, [], callback=called.append).get() == called[2] == []
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_join_waits_for_callbacks(ctx):
+    called = []
+
+    def call(result):
+        time.sleep(0.01)
+        called.append(result)
+
+    pool = ctx.Pool(2)
+    for x in range(20):
+        pool.apply_async(square, (x,), callback=call)
+    pool.map_async(square, range(3), callback=call)
+    pool.apply_async(fail, (1,), error_callback=call)
+    pool.close()
+    pool.join()
+    assert len(called) == 22
+    # One that joins does not wait for itself.
+    pool = ctx.Pool(1)
+    pool.apply_async(square, (1,), callback=lambda _: (pool.close(), pool.join(), called.append("joined")))
+    wait_for(lambda: "joined" in called)
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

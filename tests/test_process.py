@@ -310,14 +310,15 @@ def test_what_cannot_be_pickled(ctx, argument, place):
     process = ctx.Process(target=nothing, args=(argument,))
     with pytest.raises(TypeError, match="cannot pickle") as error:
         process.start()
-    assert error.value.__notes__ == [f"What cannot be pickled is {place}"]
+    # Those of the pickler of 3.14 come first.
+    assert error.value.__notes__[-1] == f"What cannot be pickled is {place}"
     assert process.pid is None
 
 
 def test_what_cannot_be_put():
     with pytest.raises(TypeError, match=r"cannot pickle '_thread.lock' object") as error:
         mp.SimpleQueue().put([Model()])
-    assert error.value.__notes__ == ["What cannot be pickled is the list[0].lock"]
+    assert error.value.__notes__[-1] == "What cannot be pickled is the list[0].lock"
 
 
 class Custom(mp.Process):

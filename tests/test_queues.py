@@ -53,6 +53,15 @@ PLAIN = [
     b"z" * 9_000,
     [1, "two", b"three", {"four": (5.0,)}],
     list(range(20_000)),
+    tuple(range(65)),
+    [None, True, 1, 2**40, -0.5, "\u00e9", b"\0", ""] * 9,
+    [2**63] * 65,
+    ["\ud800"] * 65,
+    [[1], *range(64)],
+    [[None] * 65],
+    [True] * 65_536,
+    [1.5] * 65_537,
+    ["x" * 1_000] * 2_000,
     {1, 2, 3},
     range(7),
     int,
@@ -83,6 +92,30 @@ def test_subclasses_of_plain_types_keep_their_class():
     items.put(Int(5))
     received = items.get()
     assert (type(received), received) == (Int, 5)
+
+
+def test_sizes_do_not_matter_to_the_order():
+    items = mp.Queue()
+    sizes = [*range(300), 8_191, 8_192, 32_766, 32_767, 32_768, 65_536, 100_000]
+    payloads = [kind(str(size % 10) * size) for size in sizes for kind in (str, str.encode)]
+    for payload in payloads:
+        items.put(payload)
+    assert [items.get() for _ in payloads] == payloads
+    assert items.empty()
+
+
+def test_a_bound_counts_items_of_all_sizes():
+    items = mp.Queue(3)
+    for item in (b"x", 1, "y" * 20_000):
+        items.put_nowait(item)
+    for item in (b"x", 1, "y" * 20_000, None):
+        with pytest.raises(queue.Full):
+            items.put_nowait(item)
+        with pytest.raises(queue.Full):
+            items.put(item, timeout=0.01)
+    assert [items.get_nowait() for _ in range(3)] == [b"x", 1, "y" * 20_000]
+    with pytest.raises(queue.Empty):
+        items.get_nowait()
 
 
 @pytest.mark.parametrize("size", [0, 1, 8_000, 70_000, 5_000_000])

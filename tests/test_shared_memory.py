@@ -143,6 +143,30 @@ def test_what_a_child_made_outlives_it(module, method, name):
     assert run(program, name, method) == ("", "")
 
 
+def test_a_newer_tracker_is_told_whose_child_is_forked():
+    program = """if True:
+        import os, threading
+        import procession
+        from multiprocessing import resource_tracker
+
+        if not hasattr(resource_tracker, "_fork_intent"):
+            resource_tracker._fork_intent = threading.local()
+
+        def say():
+            print(getattr(resource_tracker._fork_intent, "preserve_fd", False), flush=True)
+
+        os.register_at_fork(after_in_child=say)
+        child = procession.get_context("fork").Process(target=say)
+        child.start()
+        child.join()
+        say()
+        if not os.fork():
+            os._exit(0)
+        os.wait()
+    """
+    assert run(program) == ("True\nFalse\nFalse\nFalse\n", "")
+
+
 def test_what_was_forgotten_is_removed_with_a_warning(name):
     program = """if True:
         import sys

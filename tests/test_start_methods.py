@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from program import run
+from program import PATIENCE, run
 
 import procession as mp
 from procession import forkserver
@@ -99,6 +99,46 @@ def test_state_of_a_child(ctx):
         assert rest == ["", -1]
         process.join()
     assert len(numbers) == 2
+
+
+def send_mask(queue):
+    queue.put(signal.pthread_sigmask(signal.SIG_BLOCK, ()))
+
+
+MASK = """
+    import signal, sys, procession as mp
+    from procession.futures import ProcessPoolExecutor
+
+    def mask():
+        return signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+    if __name__ == "__main__":
+        ctx = mp.get_context(sys.argv[1])
+        with ProcessPoolExecutor(1, mp_context=ctx) as executor, ctx.Pool(1) as pool:
+            print(executor.submit(mask).result(), pool.apply(mask))
+            process = ctx.Process(target=signal.pause)
+            process.start()
+            process.terminate()
+            process.join()
+            print(process.exitcode)
+    """
+
+
+def test_signals_are_blocked_as_where_the_child_was_started(ctx):
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR1})
+    try:
+        queue = ctx.Queue()
+        process = ctx.Process(target=send_mask, args=(queue,))
+        process.start()
+        assert queue.get(timeout=PATIENCE) == {*mask, signal.SIGUSR1}
+        process.join()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def test_signals_reach_children_whoever_started_the_template(method, tmp_path):
+    # Threads of pools block all signals.
+    assert run(tmp_path, MASK, method) == (0, "set() set()\n-15\n", "")
 
 
 def test_descriptors_are_passed(ctx):

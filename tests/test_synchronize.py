@@ -147,6 +147,54 @@ def test_does_what_the_standard_library_does(call):
     assert outcome(call, synchronize, FORK) == expected
 
 
+@pytest.mark.parametrize("kind", ["Lock", "RLock", "Semaphore"])
+def test_acquire_can_be_called_in_many_ways(kind):
+    lock = getattr(FORK, kind)()
+    for arguments in [(), (True,), (False,), (1,), ("",), (True, None), (True, 1), (False, 1.5)]:
+        assert lock.acquire(*arguments) is True
+        assert lock.release() is None
+    for named in [{"block": True}, {"block": 0}, {"timeout": 1}, {"block": False, "timeout": None}]:
+        assert lock.acquire(**named) is True
+        assert lock.release() is None
+    assert type(lock).acquire(lock) is True
+    assert type(lock).__exit__(lock, None, None, None) is None
+    assert type(lock).__enter__(lock) is True
+    assert lock.__exit__(exc_type=None) is None
+
+
+@pytest.mark.parametrize("kind", ["Lock", "Semaphore"])
+def test_acquire_in_vain_can_be_called_in_many_ways(kind):
+    lock = getattr(FORK, kind)()
+    with lock:
+        for arguments in [(False,), (0,), (None,), (True, 0.01), (True, -1), (False, 5)]:
+            assert lock.acquire(*arguments) is False
+        assert lock.acquire(timeout=0) is False
+        assert lock.acquire(block=False) is False
+
+
+@pytest.mark.parametrize("kind", ["Lock", "RLock", "Semaphore"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda lock: lock.acquire(True, 1, 2),
+        lambda lock: lock.acquire(True, block=True),
+        lambda lock: lock.acquire(patience=1),
+        lambda lock: lock.acquire(timeout="1"),
+        lambda lock: lock.release(1),
+        lambda lock: lock.__enter__(1),
+        lambda lock: lock.__exit__(1, 2, 3, 4),
+        lambda lock: type(lock).acquire(),
+        lambda lock: type(lock).acquire(1),
+    ],
+    ids=lambda call: inspect.getsource(call).strip(),
+)
+def test_wrong_arguments_leave_a_lock_as_it_is(kind, call):
+    lock = getattr(FORK, kind)()
+    with pytest.raises(TypeError):
+        call(lock)
+    assert lock._get_value() == 1
+
+
 @pytest.mark.parametrize("name", [*LOCKS, "Semaphore", "BoundedSemaphore", "Event", "Barrier"])
 def test_has_the_methods_of_the_standard_library(name):
     args = (2,) if name == "Barrier" else ()

@@ -24,12 +24,10 @@ def open_sentinel(pid):
         return ended
 
 
-def run(body, mask=None):
-    """Run `body` in a process that was forked for it, with a signal mask, and end with the exit code that it returns; never returns."""
+def run(body):
+    """Run `body` in a process that was forked for it, and end with the exit code that it returns; never returns."""
     code = 1
     try:
-        if mask is not None:
-            _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
         # What the parent wants done at its exit is not ours to do.
         atexit._clear()
         if "multiprocessing.util" in sys.modules:
@@ -42,7 +40,11 @@ def run(body, mask=None):
     except BaseException:
         sys.excepthook(*sys.exc_info())
     finally:
-        finish(code)
+        try:
+            finish(code)
+        finally:
+            # Whatever comes in between: the rest of the program is the parent's.
+            os._exit(code)
 
 
 def exit_code(end):
@@ -108,8 +110,15 @@ def say_interrupted():
         sys.stderr.write(f"Process {current.name}: KeyboardInterrupt\n")
 
 
+def end_by_interrupt():
+    """Have Ctrl-C end this process without a word, now that it ends anyway."""
+    if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+        _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+
+
 def finish(code):
     """End this process: what was registered for its exit, and no more."""
+    end_by_interrupt()
     try:
         atexit._run_exitfuncs()
         flush()

@@ -42,20 +42,21 @@ class _Module(types.ModuleType):
         then(self)
 
 
-def import_lazily(package, name, then=lambda module: None):
+def import_lazily(package, name, then=lambda module: None, **known):
     """Import a submodule when it is used.
 
     Args:
         package: Its package.
         name: Its name in there.
         then: Called with the module, after it was imported.
+        known: What the module has, as far as that can be said before.
     """
     full_name = f"{package}.{name}"
     module = None if full_name in sys.modules else _make(package, full_name)
     if module is None:
         then(importlib.import_module(full_name))
         return
-    module._then = then
+    module.__dict__.update(known, _then=then)
     sys.modules[full_name] = module
     setattr(importlib.import_module(package), name, module)
 
@@ -73,4 +74,5 @@ def _make(package, full_name):
 
 
 if "multiprocessing" not in sys.modules:
-    import_lazily("multiprocessing", "reduction")
+    # 3.14 asks for this to choose its start method; all of Linux has it.
+    import_lazily("multiprocessing", "reduction", HAVE_SEND_HANDLE=True)

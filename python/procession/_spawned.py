@@ -12,7 +12,7 @@ from . import _child, _lazy, _procession, context
 __all__ = ()
 
 
-def spawn_main(invitation, mail, parent_pid, socket=None, unblock=True):
+def spawn_main(invitation, mail, parent_pid, socket=None):
     """Become the child that this interpreter was started as.
 
     Args:
@@ -20,11 +20,10 @@ def spawn_main(invitation, mail, parent_pid, socket=None, unblock=True):
         mail: Name of the queue with what to do.
         parent_pid: Who invites.
         socket: Descriptor of the connection to serve, for a forkserver.
-        unblock: Whether Ctrl-C, blocked while the interpreter started, is for us from now on.
     """
     assert sys.argv[1:2] == ["--multiprocessing-fork"], "Not forking"
     try:
-        code = _become(invitation, mail, socket, unblock)
+        code = _become(invitation, mail, socket)
     except (OSError, ValueError):
         # What the parent took with it cannot be found.
         if os.getppid() == parent_pid:
@@ -33,18 +32,17 @@ def spawn_main(invitation, mail, parent_pid, socket=None, unblock=True):
     except KeyboardInterrupt:
         _child.say_interrupted()
         code = 1
+    _child.end_by_interrupt()
     sys.exit(code)
 
 
-def _become(invitation, mail, socket, unblock):
+def _become(invitation, mail, socket):
     _procession.join_family(invitation)
     queue = _procession.Queue.by_name(mail)
     if socket is not None:
         from . import forkserver
 
-        return forkserver.main(queue, socket, unblock)
-    if unblock:
-        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {_signal.SIGINT})
+        return forkserver.main(queue, socket)
     return main(queue)
 
 
@@ -59,7 +57,8 @@ def main(mail, parent=None, by_main_thread=None, fds=None):
     """
     process.current_process()._inheriting = True
     try:
-        parent_pid, daemon, written_by_main_thread, tracker, data = mail.get(False)
+        parent_pid, daemon, written_by_main_thread, mask, tracker, data = mail.get(False)
+        _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
         if daemon:
             thread_counts = written_by_main_thread if by_main_thread is None else by_main_thread
             _procession.die_with(parent_pid, by_main_thread=thread_counts)

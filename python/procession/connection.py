@@ -72,7 +72,7 @@ def Pipe(duplex=True):
     Args:
         duplex: Whether both ends send and receive; otherwise the first end receives, the second sends.
     """
-    return _procession.pipe(Connection, duplex)
+    return _procession.pipe(Connection, bool(duplex))
 
 
 def wait(object_list, timeout=None):

@@ -3,6 +3,7 @@
 Ours are contexts of `multiprocessing`, too (subclasses of its `BaseContext`): code that takes a `mp_context=` or `multiprocessing_context=` accepts them.
 """
 
+import _signal
 import importlib
 import itertools
 import sys
@@ -198,11 +199,13 @@ class BaseProcess(process.BaseProcess):
         self._check_closed()
         self._popen.interrupt()
 
-    def _bootstrap(self, parent_sentinel=None):
-        """Be the process: run, tell what went wrong, end the threads; the exit code."""
+    def _bootstrap(self, parent_sentinel=None, mask=None):
+        """Be the process: run, with a signal mask, tell what went wrong, end the threads; the exit code."""
         code = 1
         try:
             self._take_over(parent_sentinel)
+            if mask is not None:
+                _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
             self.run()
             code = 0
         except SystemExit as end:

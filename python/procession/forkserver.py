@@ -236,13 +236,12 @@ class _Spare:
         popen_fork.close_fds([self.sentinel] if self.exit_code_fd is None else [self.sentinel, self.exit_code_fd])
 
 
-def main(mail, connection, unblock):
+def main(mail, connection):
     """Be the template.
 
     Args:
         mail: Queue with what to preload.
         connection: Descriptor of our end of the socket pair.
-        unblock: Whether Ctrl-C, blocked while the interpreter started, is for the children.
     """
     handlers = {
         # For our parent and its children only.
@@ -250,8 +249,8 @@ def main(mail, connection, unblock):
         # Or nobody would learn how relayed children end.
         _signal.SIGCHLD: _signal.signal(_signal.SIGCHLD, _signal.SIG_DFL),
     }
-    if unblock:
-        _signal.pthread_sigmask(_signal.SIG_UNBLOCK, {_signal.SIGINT})
+    # Whoever started us may have blocked all signals. The children have masks of their own.
+    _signal.pthread_sigmask(_signal.SIG_SETMASK, ())
     _forkserver._preload_modules, data, by_main_thread = mail.get(False)
     _preload(_forkserver._preload_modules, data)
     del mail
@@ -322,7 +321,7 @@ class _Template:
     def fork(self, ours, theirs):
         """Fork a spare, and tell the parent; say whether it is there."""
         try:
-            pid = _procession.fork_sibling()
+            pid = popen_fork.fork(_procession.fork_sibling)
         except OSError:
             return self.fork_relayed(ours, theirs)
         if pid == 0:
@@ -335,7 +334,7 @@ class _Template:
             with warnings.catch_warnings():
                 # That there are threads is known.
                 warnings.simplefilter("ignore", DeprecationWarning)
-                pid = os.fork()
+                pid = popen_fork.fork(os.fork)
             if pid == 0:
                 _child.run(lambda: self.stand_by(ours, theirs, [result, to_write]))
             sentinel = _child.open_sentinel(pid)

@@ -5,7 +5,9 @@
 by the thread that asks for it; only futures at whose insides somebody looks, or that have callbacks, are completed by a thread of their own.
 """
 
+import concurrent.futures
 import multiprocessing
+import operator
 import os
 import signal
 import threading
@@ -29,6 +31,7 @@ from concurrent.futures import process as _stdlib
 from concurrent.futures.process import BrokenProcessPool
 
 from . import _procession
+from ._pool_workers import Staff
 from .context import _concrete_contexts, _default_context
 from .pool import (
     Pool,
@@ -38,7 +41,6 @@ from .pool import (
     TransportError,
     WorkerDied,
     _chunks,
-    _Staff,
 )
 
 __all__ = [
@@ -62,6 +64,13 @@ __all__ = [
     "as_completed",
     "wait",
 ]
+
+
+def __getattr__(name):
+    """Give what only newer Pythons have: `InterpreterPoolExecutor`, from 3.14 on."""
+    if name in concurrent.futures.__all__:
+        return getattr(concurrent.futures, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 class _Lazy:
@@ -284,7 +293,7 @@ class _WithOptions(_Submits):
         self._executor.shutdown(wait, cancel_futures=cancel_futures)
 
 
-class _Workers(_Staff):
+class _Workers(Staff):
     """Starts the worker processes of an executor, and lists them by pid."""
 
     _name = "Process"
@@ -305,14 +314,14 @@ class _Workers(_Staff):
         return super().part(pid)
 
 
-# Crews that may have something to do when the program ends.
-_crews = set()
+# Crews that may have something to do when the program ends; their staffs, and what happens to them when their executors are dropped.
+_crews = {}
 _exiting = False
 
 
 def _forget_finished():
     for crew in [crew for crew in _crews if crew.is_finished()]:
-        _crews.discard(crew)
+        _crews.pop(crew, None)
 
 
 def _at_exit():
@@ -321,7 +330,11 @@ def _at_exit():
     for crew in list(_crews):
         crew.let_run()
     while _crews:
-        _crews.pop().join()
+        crew, (staff, when_dropped) = _crews.popitem()
+        crew.join()
+        # An executor that is dropped from now on has nothing to be done; nothing but its users are to keep it.
+        when_dropped.detach()
+        staff.retire()
 
 
 # A forked child waits for nobody's calls but its own.
@@ -348,6 +361,7 @@ class ProcessPoolExecutor(_Submits, _stdlib.ProcessPoolExecutor):
             max_workers = _procession.cpu_count()
         elif max_workers <= 0:
             raise ValueError("max_workers must be greater than 0")
+        max_workers = operator.index(max_workers)
         if mp_context is None and max_tasks_per_child is not None:
             mp_context = _concrete_contexts["spawn"]
         self._mp_context = mp_context or _default_context.get_context()
@@ -374,9 +388,9 @@ class ProcessPoolExecutor(_Submits, _stdlib.ProcessPoolExecutor):
             if self._crew is None:
                 _forget_finished()
                 self._crew = self._make_crew()
-                _crews.add(self._crew)
                 self._when_dropped = weakref.finalize(self, self._crew.let_run)
                 self._when_dropped.atexit = False
+                _crews[self._crew] = self._staff, self._when_dropped
         return self._crew
 
     def _make_crew(self):
@@ -429,7 +443,7 @@ class ProcessPoolExecutor(_Submits, _stdlib.ProcessPoolExecutor):
             crew.cancel_pending()
         if wait:
             crew.join()
-            _crews.discard(crew)
+            _crews.pop(crew, None)
             # What the crew kept open goes with it.
             self._when_dropped.detach()
             self._crew = None

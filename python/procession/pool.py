@@ -6,20 +6,17 @@ is replaced; nothing waits for ever. A result is unpickled by the thread that as
 Calls have options of their own: `pool.with_options(timeout=5, retries=2).map(f, items)`.
 """
 
+import _thread
 import builtins
 import collections
 import itertools
-import signal
-import sys
 import threading
 import time
-import traceback
 import types
 import warnings
 import weakref
 from concurrent.futures import CancelledError
-from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
-from multiprocessing import TimeoutError, process
+from multiprocessing import TimeoutError
 from multiprocessing import pool as _stdlib
 from multiprocessing.pool import (
     CLOSE,
@@ -37,7 +34,19 @@ from multiprocessing.pool import (
 )
 
 from . import _procession, util
+from ._pool_workers import Staff
+from ._pool_workers import worker as worker
 from .context import _default_context
+
+try:
+    from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
+except RuntimeError:
+    # The main thread has ended, and others go on: whatever that module wants done before it ends comes too late.
+    _register, threading._register_atexit = threading._register_atexit, lambda *args: None
+    try:
+        from concurrent.futures.process import BrokenProcessPool, _RemoteTraceback
+    finally:
+        threading._register_atexit = _register
 
 __all__ = [
     "CLOSE",
@@ -136,18 +145,6 @@ class RemoteException(Exception):
 # What the native half calls to make exceptions.
 
 
-def _in_words(exc):
-    """Return an exception's type, text and traceback, as text; take the traceback's frames away from it."""
-    kind = type(exc)
-    lines = traceback.format_exception(kind, exc, exc.__traceback__)
-    exc.__traceback__ = None
-    try:
-        text = str(exc)
-    except Exception:
-        text = "<no text>"
-    return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."), text, "".join(lines)
-
-
 def _with_cause(exc, trace, executor=False):
     cause = _RemoteTraceback if executor else RemoteTraceback
     exc.__cause__ = cause(f'\n"""\n{trace}"""')
@@ -208,90 +205,29 @@ def _broken_initializer(message, cause, trace, executor):
     return exc
 
 
-# Workers.
+def _end(crew, staff):
+    crew.terminate()
+    staff.retire()
 
 
-def _pass_over_interrupt(signum, frame):
-    """Do nothing about the first Ctrl-C, which is the program's to handle; the second interrupts."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# Callbacks.
 
 
-def _initialize(initializer, initargs, log):
-    if initializer is None:
-        return
-    try:
-        initializer(*initargs)
-    except BaseException:
-        if log:
-            from concurrent.futures import _base
-
-            _base.LOGGER.critical("Exception in initializer:", exc_info=True)
-        raise
+def _start_callbacks(callbacks):
+    # Not of `threading`: it is nobody's concern that there is one.
+    _thread.start_new_thread(_run_callbacks, (callbacks,))
 
 
-def worker(boot, mask=(), initializer=None, initargs=(), log=False):
-    """Be a worker: what its process runs.
-
-    Args:
-        boot: What the pool has it know.
-        mask: The signals to be blocked: a worker may have been started by a thread that blocks all.
-        initializer: Called first.
-        initargs: Its arguments.
-        log: Whether an exception of the initializer is logged, as `concurrent.futures` does.
-    """
-    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        signal.signal(signal.SIGINT, _pass_over_interrupt)
-    # It is ended with its pool, and so are pools of its own: it may have children.
-    process.current_process()._config["daemon"] = False
-    try:
-        code = _procession.work(boot, lambda: _initialize(initializer, initargs, log))
-    except ValueError as error:
-        # The pool is gone already.
-        util.debug("worker was not needed: %s", error)
-        code = 0
-    sys.exit(code)
-
-
-class _Staff:
-    """Starts the worker processes of a pool, and lists them. Knows nothing of the pool, which can go while workers live."""
-
-    #: What takes the place of "Process" in the names of workers.
-    _name = "PoolWorker"
-
-    def __init__(self, make, ctx, arguments):
-        self._make = make
-        self._ctx = ctx
-        self._arguments = (signal.pthread_sigmask(signal.SIG_BLOCK, ()), *arguments)
-        self.workers = []
-
-    def hire(self, boot, name):
-        """Start a worker; its pid."""
-        w = self._make(self._ctx, target=worker, args=(boot, *self._arguments))
-        w.name = w.name.replace("Process", self._name)
-        w.daemon = True
-        w.start()
-        self.workers.append(w)
-        util.debug("added worker")
-        return w.pid
-
-    def part(self, pid):
-        """Reap a worker that has ended; its exit code."""
-        for w in self.workers:
-            if w.pid == pid:
-                util.debug("cleaning up worker %d", pid)
-                w.join()
-                self.workers.remove(w)
-                return w.exitcode
-        return None
-
-    def dismiss(self):
-        """End all workers, for a pool that did not come up."""
-        for w in self.workers:
-            if w.exitcode is None:
-                w.terminate()
-        for w in self.workers:
-            w.join()
+def _run_callbacks(callbacks):
+    """Call what there is to be called, as it comes; the body of a thread."""
+    while (job := callbacks.take()) is not None:
+        callback, argument = job
+        try:
+            callback(argument)
+        except BaseException as error:
+            callbacks.complain(callback, error)
+        # Or they would live until the next comes.
+        del job, callback, argument
 
 
 # Results.
@@ -391,8 +327,19 @@ class IMapUnorderedIterator(IMapIterator):
 _PROMPT = {list, tuple, range, str, bytes, bytearray, dict, set, frozenset, collections.deque}
 _PROMPT |= {type({}.keys()), type({}.values()), type({}.items())}
 
+# Whose slices are chunks as good as any.
+_SLICED = {list, tuple, range}
+
+# The most items of a chunk whose size nobody has set. So many make the cost of a message small beside theirs, they fit into caches, and the next chunk is made while this one is worked on.
+_MOST_IN_CHUNK = 2048
+
 
 def _chunks(items, size):
+    if type(items) in _SLICED:
+        # Much cheaper, and a slice of a range is a range: it travels as three numbers.
+        for start in range(0, len(items), size):
+            yield items[start : start + size]
+        return
     items = iter(items)
     while chunk := tuple(itertools.islice(items, size)):
         yield chunk
@@ -482,7 +429,7 @@ class _Calls:
             iterable = list(iterable)
         if chunksize is None:
             chunksize, extra = divmod(len(iterable), self._processes * 4)
-            chunksize += bool(extra)
+            chunksize = min(chunksize + bool(extra), _MOST_IN_CHUNK)
         if chunksize > 1:
             return _chunks(iterable, chunksize), kind + "s"
         return iterable, kind
@@ -570,14 +517,14 @@ class Pool(_Calls, _stdlib.Pool):
         self._maxtasksperchild = maxtasksperchild
         self._initializer = initializer
         self._initargs = initargs
-        staff = _Staff(self.Process, self._ctx, (initializer, initargs))
+        staff = Staff(self.Process, self._ctx, (initializer, initargs))
         self._pool = staff.workers
         try:
             self._crew = _procession.Crew(staff, processes, name="PoolWorker", max_tasks=maxtasksperchild or 0)
         except BaseException:
             staff.dismiss()
             raise
-        self._terminate = util.Finalize(self, self._crew.terminate, exitpriority=15)
+        self._terminate = util.Finalize(self, _end, args=(self._crew, staff), exitpriority=15)
         self._state = RUN
 
     # Names as default arguments: they are there when the interpreter ends, too.

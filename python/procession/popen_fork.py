@@ -29,12 +29,12 @@ class Popen(_stdlib.Popen):
         share_tracker()
         parent, by_main_thread = os.getpid(), is_main_thread()
         _child.prepare_stdin()
-        # Until `run_child` can catch it, Ctrl-C is not for the child: it would go on as if it were the parent.
+        # Until the child is a process of its own, Ctrl-C is not for it: it would do what its parent wanted done.
         mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGINT})
         try:
-            self.pid = os.fork()
+            self.pid = fork(os.fork)
             if self.pid == 0:
-                _child.run(lambda: be(process_obj, _child.open_sentinel(parent), by_main_thread), mask)
+                _child.run(lambda: be(process_obj, _child.open_sentinel(parent), by_main_thread, mask))
             self._watch(_child.open_sentinel(self.pid))
         finally:
             _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)
@@ -101,6 +101,29 @@ def share_tracker():
             resource_tracker.ensure_running()
 
 
+def fork(how):
+    """Fork a child that shares the resource tracker, if one runs.
+
+    Args:
+        how: Forks, as `os.fork` does.
+
+    Returns:
+        What `how` does.
+    """
+    # One that is yet to be imported (`_lazy`) does nothing at a fork.
+    tracker = sys.modules.get("multiprocessing.resource_tracker")
+    intent = tracker and vars(tracker).get("_fork_intent")
+    # Trackers that have this close their descriptor in a forked child, unless the thread that forks says otherwise.
+    if intent is None:
+        return how()
+    intent.preserve_fd = True
+    try:
+        return how()
+    finally:
+        # In the child, too: what that forks by itself is none of ours.
+        intent.preserve_fd = False
+
+
 def is_main_thread():
     """Say whether this is the thread that the process began with: to the kernel, threads are parents."""
     return threading.get_native_id() == os.getpid()
@@ -151,12 +174,12 @@ def close_fds(fds):
         os.close(fd)
 
 
-def be(process_obj, parent, by_main_thread):
-    """Be a process object in a process that was forked from where it was made; the exit code."""
+def be(process_obj, parent, by_main_thread, mask):
+    """Be a process object in a process that was forked from where it was made, with a signal mask; the exit code."""
     if process_obj.daemon:
         _procession.die_with(process_obj._parent_pid, by_main_thread=by_main_thread)
     for argument in (*process_obj._args, *process_obj._kwargs.values()):
         # Of all that was inherited, this is what the process is for.
         if isinstance(argument, _procession.Barrier):
             argument._take_part()
-    return process_obj._bootstrap(parent)
+    return process_obj._bootstrap(parent, mask)

@@ -1,5 +1,6 @@
 """Starting processes as fresh interpreters."""
 
+import _signal
 import os
 import sys
 
@@ -47,7 +48,10 @@ class Popen(popen_fork.Popen):
         set_spawning_popen(self)
         try:
             data = spawn.get_preparation_data(process_obj._name)
-            self._mail.put((os.getpid(), process_obj.daemon, popen_fork.is_main_thread(), self._tracker(), data))
+            # Whatever the mask of the interpreter that it comes up in: the child's is that of the thread which starts it, as if it were forked.
+            mask = tuple(_signal.pthread_sigmask(_signal.SIG_BLOCK, ()))
+            by_main_thread = popen_fork.is_main_thread()
+            self._mail.put((os.getpid(), process_obj.daemon, by_main_thread, mask, self._tracker(), data))
             self._mail.put(process_obj)
         finally:
             set_spawning_popen(None)

@@ -99,16 +99,18 @@ def dispatch_table():
 
 
 def main_is_unreachable():
-    """Say whether children cannot import what `__main__` defines: in a notebook, an interactive session, or a program from standard input or the command line.
+    """Say whether children cannot import what `__main__` defines: in a notebook, an interactive session, a package's `__main__.py`, or a program from standard input or the command line.
 
     Forked children need not import it. So it is reachable as long as nobody has asked for another start method.
     """
     main = sys.modules.get("__main__")
-    if getattr(main, "__spec__", None) is not None:
+    spec = getattr(main, "__spec__", None)
+    # Children do not run the `__main__.py` of a package, a folder or an archive.
+    if spec is not None and spec.name.rpartition(".")[2] != "__main__":
         return False
     from . import context
 
-    return not is_file(getattr(main, "__file__", None)) and not context.only_forks()
+    return (spec is not None or not is_file(getattr(main, "__file__", None))) and not context.only_forks()
 
 
 def is_file(path):

@@ -10,7 +10,6 @@ processes of the family only, as long as its creator runs.
 """
 
 import _posixshmem
-import contextlib
 import errno
 import functools
 import mmap
@@ -144,8 +143,10 @@ class SharedMemory(_stdlib.SharedMemory):
         self._mmap = None
         if buf is not None:
             # If somebody still uses a part of it, it stays, and with it the mapping.
-            with contextlib.suppress(BufferError):
+            try:  # noqa: SIM105 - at the end of the interpreter `contextlib` may be gone before us
                 buf.release()
+            except BufferError:
+                pass
 
     def unlink(self):
         """Remove the name; the memory goes when the last process has closed it. To be called once, by anybody.

@@ -92,7 +92,7 @@ def _new_object(type_):
 def _with_lock(obj, lock, ctx):
     if lock is False:
         return obj
-    if lock is True or lock is None:
+    if lock in (True, None):
         lock = (ctx or get_context()).RLock()
     if not hasattr(lock, "acquire"):
         raise AttributeError(f"{lock!r} has no method 'acquire'")

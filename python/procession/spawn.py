@@ -48,11 +48,10 @@ def get_command_line(**kwds):
 def execute(fds, **arguments):
     """Start an interpreter that becomes a child with these arguments (see `_spawned.spawn_main`) and inherits these descriptors; its pid."""
     place = _procession.Place()
-    # Until it can say so in a few words, Ctrl-C is not for the child: a half started interpreter has only a traceback to show.
+    # Until it knows its mask, and can say so in a few words, Ctrl-C is not for the child: a half started interpreter has only a traceback to show.
     mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGINT})
     try:
-        unblock = _signal.SIGINT not in mask
-        command = get_command_line(invitation=place.invitation, parent_pid=os.getpid(), unblock=unblock, **arguments)
+        command = get_command_line(invitation=place.invitation, parent_pid=os.getpid(), **arguments)
         pid = util.spawnv_passfds(get_executable(), command, [place.fd, *fds])
         place.taken_by(pid)
     finally:
@@ -65,7 +64,7 @@ def get_preparation_data(name):
     data = _stdlib.get_preparation_data(name)
     # What travels without pickle.
     data["authkey"] = bytes(data["authkey"])
-    data["start_method"] = context._default_context.get_start_method()
+    data["start_method"] = context._default_context.get_start_method(allow_none=True)
     if not reduction.is_file(data.get("init_main_from_path")):
         data.pop("init_main_from_path", None)
     return data

@@ -2,8 +2,9 @@
 
 use crate::buffer::ByteView;
 use crate::error::Raise;
-use crate::letter::{bytes_in, fd_in, letter_of, letter_of_bytes, letter_of_fd, object_in};
+use crate::letter::{bytes_in, fd_in, letter_of, letter_of_bytes, letter_of_fd, object_of, see};
 use crate::message::{Object, Parcel, make, reduce, wrong_parcel};
+use crate::plain;
 use crate::queue::{Objects, PyQueue};
 use crate::wait::{deadline_after, wait};
 use procession::embed::{duplicate, exact_readiness};
@@ -146,14 +147,26 @@ impl PyConnection {
     /// Send an object.
     fn send(&self, obj: &Bound<'_, PyAny>) -> PyResult<()> {
         self.check_writable()?;
-        self.ask(|_| ())?;
+        let sent = self
+            .ask(|open| plain::hand_over(obj, |head, body| open.end.try_send_bytes(head, body)))?;
+        if sent {
+            return Ok(());
+        }
         self.send_letter(obj.py(), letter_of(obj)?)
     }
 
     /// Receive an object.
     fn recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let letter = self.receive_letter(py)?;
-        object_in(py, &letter)
+        self.check_readable()?;
+        let taken = match self.ask(|open| open.end.try_recv_with(|bytes| see(py, bytes)))? {
+            Err(RecvError::Empty) => Err(self.receive_letter(py)?),
+            other => {
+                let taken = other.map_err(Raise::raise)?;
+                self.rearm()?;
+                taken
+            }
+        };
+        object_of(py, taken)
     }
 
     /// Send bytes as one message: `size` of them, from number `offset` on.
@@ -374,6 +387,11 @@ impl<'py> FromPyObject<'_, 'py> for Source {
             Ok(fd) => fd,
             Err(_) => fileno_of(&object)?,
         };
+        if fd < 0 {
+            return Err(PyValueError::new_err(format!(
+                "Invalid file descriptor: {fd}"
+            )));
+        }
         // The number may be closed and used again while we wait.
         Ok(Self::Fd(duplicate(fd).map_err(Raise::raise)?))
     }

@@ -20,6 +20,19 @@ mod exceptions {
     pyo3::import_exception!(procession.synchronize, OwnerDied);
 }
 
+/// Runs the Python part of an object's end, if the interpreter is still there.
+///
+/// Objects end at any time, also while an exception is on its way through the interpreter: it is put aside meanwhile. Code that runs with it would take it for its own.
+pub(crate) fn at_end_of_object(end: impl FnOnce(Python<'_>)) {
+    Python::try_attach(|py| {
+        let raised = PyErr::take(py);
+        end(py);
+        if let Some(raised) = raised {
+            raised.restore(py);
+        }
+    });
+}
+
 /// An engine error that becomes a Python exception.
 pub(crate) trait Raise {
     /// The exception.

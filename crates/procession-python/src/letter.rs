@@ -105,6 +105,36 @@ pub(crate) fn object_in<'py>(py: Python<'py>, letter: &Letter) -> PyResult<Bound
     }
 }
 
+/// What a look at an inline letter finds.
+pub(crate) enum Seen<'py> {
+    /// An object that is quickly made.
+    Object(PyResult<Bound<'py, PyAny>>),
+    /// Something to be read later, from a copy.
+    Letter(Letter),
+}
+
+/// Looks at the bytes of an inline letter, which are there for this moment only.
+#[inline]
+pub(crate) fn see<'py>(py: Python<'py>, bytes: &[u8]) -> Seen<'py> {
+    if let Some(object) = plain::read_whole(py, bytes) {
+        return Seen::Object(object);
+    }
+    let mut letter = Letter::new();
+    letter.bytes_mut().extend_from_slice(bytes);
+    Seen::Letter(letter)
+}
+
+/// The object that was taken, of which an inline letter was looked at.
+pub(crate) fn object_of<'py>(
+    py: Python<'py>,
+    taken: Result<Seen<'py>, Letter>,
+) -> PyResult<Bound<'py, PyAny>> {
+    match taken {
+        Ok(Seen::Object(object)) => object,
+        Ok(Seen::Letter(letter)) | Err(letter) => object_in(py, &letter),
+    }
+}
+
 fn composite(bytes: &[u8]) -> PyResult<&[u8]> {
     let (head, rest) = bytes
         .split_at_checked(COMPOSITE_HEAD)

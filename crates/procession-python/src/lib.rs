@@ -2,7 +2,7 @@
 //!
 //! 1. `message`: what travels: a pickled object, its out-of-band buffers, the shared objects in it; `pickle`: objects to messages and back; `letter`: the
 //!    form in which they go through queues and pipes.
-//! 2. `wait`: the one door to everything that blocks: lets other threads run, waits, looks after signals. `error`: the one table from engine errors to Python exceptions.
+//! 2. `wait`: the one door to everything that blocks: lets other threads run, waits, looks after signals. `error`: the one table from engine errors to Python exceptions. `quick`: methods without PyO3's way into them.
 //! 3. A file for each concept, named as in the engine. Classes are frozen and keep no state of their own beyond the engine's handle.
 #![expect(
     clippy::result_large_err,
@@ -25,6 +25,7 @@ mod plain;
 mod pool;
 mod process;
 mod queue;
+mod quick;
 mod rlock;
 mod semaphore;
 mod shared_memory;

@@ -2,6 +2,7 @@
 
 use crate::error::Raise;
 use crate::message::{Object, Parcel, Reduced, reduce_with, wrong_parcel};
+use crate::quick::{self, Originals, Quick};
 use crate::wait::{Truth, deadline_after, wait};
 use procession::{Lock, LockGuard, OwnerDied, embed};
 use pyo3::prelude::*;
@@ -221,6 +222,32 @@ impl PyLock {
     }
 }
 
+impl Quick for PyLock {
+    #[inline]
+    fn quick_take(&self) -> bool {
+        let Ok(guard) = self.lock.try_acquire() else {
+            return false;
+        };
+        let Ok(recovered) = keep(guard, self.strict()) else {
+            return false;
+        };
+        self.last.set(recovered);
+        true
+    }
+
+    #[inline]
+    fn quick_give(&self) -> bool {
+        self.last.forget();
+        self.lock.release().is_ok()
+    }
+
+    fn originals() -> &'static Originals {
+        static ORIGINALS: Originals = Originals::new();
+        &ORIGINALS
+    }
+}
+
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<PyLock>()
+    module.add_class::<PyLock>()?;
+    quick::install::<PyLock>(module)
 }

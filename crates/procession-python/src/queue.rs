@@ -2,8 +2,9 @@
 
 use crate::buffer::ByteView;
 use crate::error::Raise;
-use crate::letter::{bytes_in, letter_of, letter_of_bytes, object_in};
+use crate::letter::{bytes_in, letter_of, letter_of_bytes, object_of, see};
 use crate::message::{Object, Parcel, handle_of, name_of, reduce, wrong_parcel};
+use crate::plain;
 use crate::wait::{Truth, deadline_after, wait};
 use procession::{GetError, Letter, Packed, PutError, Queue, Readiness};
 use pyo3::exceptions::{PyException, PyOSError, PyRuntimeError, PyValueError};
@@ -123,6 +124,41 @@ impl PyQueue {
             .map_err(Raise::raise)
     }
 
+    /// Puts an object whose bytes need no letter, if there is room now; whether it did.
+    #[inline]
+    fn put_bytes(&self, obj: &Bound<'_, PyAny>) -> PyResult<bool> {
+        let queue = self.queue()?;
+        Ok(plain::hand_over(obj, |head, body| {
+            queue.try_put_bytes(head, body)
+        }))
+    }
+
+    /// Puts an object, waiting for room if that is wanted.
+    pub(crate) fn put_object(&self, obj: &Bound<'_, PyAny>) -> PyResult<()> {
+        if self.put_bytes(obj)? {
+            return Ok(());
+        }
+        self.put_letter(obj.py(), letter_of(obj)?, true, None)
+    }
+
+    /// Takes an object, waiting for one if that is wanted.
+    pub(crate) fn get_object<'py>(
+        &self,
+        py: Python<'py>,
+        block: bool,
+        timeout: Option<f64>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        let taken = match self.queue()?.try_get_with(|bytes| see(py, bytes)) {
+            Err(GetError::Empty) if block => Err(self.get_letter(py, block, timeout)?),
+            other => {
+                let taken = other.map_err(Raise::raise)?;
+                self.taken()?;
+                taken
+            }
+        };
+        object_of(py, taken)
+    }
+
     /// Takes a letter, waiting for one if that is wanted.
     pub(crate) fn get_letter(
         &self,
@@ -174,6 +210,9 @@ impl PyQueue {
     ) -> PyResult<()> {
         Self::check_closed(slf)?;
         slf.get().used.store(true, Ordering::Relaxed);
+        if slf.get().put_bytes(obj)? {
+            return Ok(());
+        }
         match letter_of(obj) {
             Ok(letter) => slf.get().put_letter(slf.py(), letter, block.0, timeout),
             Err(error) => Self::unpicklable(slf, error, obj),
@@ -193,8 +232,7 @@ impl PyQueue {
         timeout: Option<f64>,
     ) -> PyResult<Bound<'py, PyAny>> {
         Self::check_closed(slf)?;
-        let letter = slf.get().get_letter(slf.py(), block.0, timeout)?;
-        object_in(slf.py(), &letter)
+        slf.get().get_object(slf.py(), block.0, timeout)
     }
 
     /// Remove and return the oldest item if there is one now.
@@ -266,8 +304,7 @@ impl PyQueue {
 
     /// Take an item, closed or not.
     fn _recv<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
-        let letter = self.get_letter(py, true, None)?;
-        object_in(py, &letter)
+        self.get_object(py, true, None)
     }
 
     /// Take an item as bytes: its pickle.
@@ -278,7 +315,7 @@ impl PyQueue {
 
     /// Put an item, closed or not.
     fn _send(&self, obj: &Bound<'_, PyAny>) -> PyResult<()> {
-        self.put_letter(obj.py(), letter_of(obj)?, true, None)
+        self.put_object(obj)
     }
 
     /// Put the item that bytes are the pickle of.

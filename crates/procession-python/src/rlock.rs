@@ -2,6 +2,7 @@
 
 use crate::error::Raise;
 use crate::message::{Object, Parcel, Reduced, reduce_with, wrong_parcel};
+use crate::quick::{self, Originals, Quick};
 use crate::wait::{Truth, deadline_after, wait};
 use procession::{OwnerDied, RLock, RLockGuard, embed};
 use pyo3::prelude::*;
@@ -187,6 +188,31 @@ impl PyRLock {
     }
 }
 
+impl Quick for PyRLock {
+    #[inline]
+    fn quick_take(&self) -> bool {
+        let Ok(guard) = self.lock.try_acquire() else {
+            return false;
+        };
+        let Ok(recovered) = keep(guard, self.strict()) else {
+            return false;
+        };
+        self.note(recovered);
+        true
+    }
+
+    #[inline]
+    fn quick_give(&self) -> bool {
+        self.lock.release().is_ok()
+    }
+
+    fn originals() -> &'static Originals {
+        static ORIGINALS: Originals = Originals::new();
+        &ORIGINALS
+    }
+}
+
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<PyRLock>()
+    module.add_class::<PyRLock>()?;
+    quick::install::<PyRLock>(module)
 }

@@ -2,6 +2,7 @@
 
 use crate::error::Raise;
 use crate::message::{Object, Parcel, Reduced, reduce, wrong_parcel};
+use crate::quick::{self, Originals, Quick};
 use crate::wait::{Truth, deadline_after, wait};
 use procession::{BoundedSemaphore, Semaphore, embed};
 use pyo3::exceptions::{PyOSError, PyRuntimeError};
@@ -147,6 +148,30 @@ impl PySemaphore {
     }
 }
 
+impl Quick for PySemaphore {
+    #[inline]
+    fn quick_take(&self) -> bool {
+        let permit = self.semaphore.get().map(Semaphore::try_acquire);
+        let Some(Ok(permit)) = permit else {
+            return false;
+        };
+        permit.forget();
+        true
+    }
+
+    #[inline]
+    fn quick_give(&self) -> bool {
+        let given = self.semaphore.get().map(|semaphore| semaphore.release(1));
+        matches!(given, Some(Ok(())))
+    }
+
+    fn originals() -> &'static Originals {
+        static ORIGINALS: Originals = Originals::new();
+        &ORIGINALS
+    }
+}
+
 pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
-    module.add_class::<PySemaphore>()
+    module.add_class::<PySemaphore>()?;
+    quick::install::<PySemaphore>(module)
 }

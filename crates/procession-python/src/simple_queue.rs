@@ -1,6 +1,5 @@
 //! The simple queue of the engine under `procession.queues`.
 
-use crate::letter::{letter_of, object_in};
 use crate::queue::PyQueue;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
@@ -40,14 +39,12 @@ impl PySimpleQueue {
 
     /// Put an item into the queue; it can be taken when this returns.
     fn put(slf: &Bound<'_, Self>, obj: &Bound<'_, PyAny>) -> PyResult<()> {
-        let queue = open(slf)?;
-        queue.put_letter(slf.py(), letter_of(obj)?, true, None)
+        open(slf)?.put_object(obj)
     }
 
     /// Remove and return the oldest item, waiting for one.
     fn get<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
-        let letter = open(slf)?.get_letter(slf.py(), true, None)?;
-        object_in(slf.py(), &letter)
+        open(slf)?.get_object(slf.py(), true, None)
     }
 
     /// Say whether the queue is empty now.

@@ -4,6 +4,7 @@ use super::function::FunctionRef;
 use crate::message::Message;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
+use pyo3::types::PyList;
 use serde::{Deserialize, Serialize};
 
 /// How the arguments of a call are to be taken.
@@ -27,6 +28,15 @@ impl Kind {
     /// Whether the answer is a list of results.
     pub(super) fn is_chunk(self) -> bool {
         matches!(self, Self::Items | Self::Stars)
+    }
+
+    /// Adds to a list what came of a call: a result or, of a chunk, a list of results.
+    pub(super) fn add(self, results: &Bound<'_, PyList>, answer: Bound<'_, PyAny>) -> PyResult<()> {
+        if !self.is_chunk() {
+            return results.append(answer);
+        }
+        let end = results.len();
+        results.set_slice(end, end, &answer)
     }
 }
 

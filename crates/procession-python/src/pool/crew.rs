@@ -1,9 +1,10 @@
 //! The engine of one pool or executor, with workers that are Python processes.
 
+use super::callback::wait_for_all;
 use super::function::Functions;
 use super::outcome::{Manner, broken_pool};
 use super::recruit::Staff;
-use crate::error::Raise;
+use crate::error::{Raise, at_end_of_object};
 use crate::wait::{deadline_after, wait};
 use procession::{Executor, PoolError, SubmitError, TaskOptions};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
@@ -141,7 +142,7 @@ impl PyCrew {
         Ok(())
     }
 
-    /// Close, and wait until all tasks are done and all workers have ended; whether so.
+    /// Close, and wait until all tasks are done, all callbacks have returned and all workers have ended; whether so.
     #[pyo3(signature = (timeout = None))]
     fn join(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<bool> {
         let executor = self.executor()?;
@@ -153,6 +154,9 @@ impl PyCrew {
         let joined = wait(py, deadline_after(timeout)?, |until| {
             executor.shutdown_timeout(left(until)).then_some(())
         })?;
+        if joined.is_some() {
+            wait_for_all(py)?;
+        }
         Ok(joined.is_some())
     }
 
@@ -194,13 +198,11 @@ impl Drop for PyCrew {
         };
         // Whoever is starting or burying a worker right now needs the interpreter, and is waited for.
         let mut executor = Some(executor);
-        let dropped = Python::try_attach(|py| {
+        at_end_of_object(|py| {
             let executor = executor.take();
             py.detach(|| drop(executor));
         });
-        if dropped.is_none() {
-            // The interpreter is gone; workers die with this process.
-            std::mem::forget(executor);
-        }
+        // Is it still here, the interpreter is gone; workers die with this process.
+        std::mem::forget(executor);
     }
 }

@@ -9,11 +9,11 @@ use crate::pickle::{decode, encode};
 use procession::{Handle, SharedList};
 use pyo3::exceptions::{PyMemoryError, PyValueError};
 use pyo3::prelude::*;
-use pyo3::types::{PyCFunction, PyFunction, PyType};
+use pyo3::types::{PyCFunction, PyFunction, PyType, PyWeakrefMethods, PyWeakrefReference};
 use serde::{Deserialize, Serialize};
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The functions that pickle names are as many as the program's text has. Beyond this, it makes them at run time.
 const MOST_NAMED: usize = 4096;
@@ -47,21 +47,36 @@ impl Shipped {
     }
 }
 
-/// A function, and what was sent for it.
-type Named = (Py<PyAny>, Arc<Shipped>);
+/// What was sent for named functions.
+#[derive(Default)]
+struct Named {
+    /// By address, which may be another's when the function is gone. It is not kept: its globals may lead to the crew.
+    functions: HashMap<usize, (Py<PyWeakrefReference>, Arc<Shipped>)>,
+    /// Of functions that are gone; calls of them may be under way.
+    gone: Vec<Arc<Shipped>>,
+}
+
+impl Named {
+    fn get(&self, function: &Bound<'_, PyAny>) -> Option<Arc<Shipped>> {
+        let (named, shipped) = self.functions.get(&(function.as_ptr() as usize))?;
+        let is_the_same = named.bind(function.py()).upgrade()?.is(function);
+        is_the_same.then(|| Arc::clone(shipped))
+    }
+}
 
 /// The named functions that a crew has sent.
 #[derive(Default)]
 pub(super) struct Functions {
-    /// By address; the object itself keeps the address from being another's.
-    named: Mutex<HashMap<usize, Named>>,
+    named: Mutex<Named>,
 }
 
 impl Functions {
+    fn named(&self) -> MutexGuard<'_, Named> {
+        self.named.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn known(&self, function: &Bound<'_, PyAny>) -> Option<Arc<Shipped>> {
-        let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-        let (_, shipped) = named.get(&(function.as_ptr() as usize))?;
-        Some(Arc::clone(shipped))
+        self.named().get(function)
     }
 
     fn ship_named(
@@ -70,19 +85,23 @@ impl Functions {
         message: Message,
     ) -> PyResult<Result<Arc<Shipped>, Message>> {
         let full = || {
-            let named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
-            named.len() >= MOST_NAMED
+            let named = self.named();
+            named.functions.len() + named.gone.len() >= MOST_NAMED
         };
         if !is_named(function, &message) || full() {
             return Ok(Err(message));
         }
         let shipped = Shipped::new(message)?;
-        let mut named = self.named.lock().unwrap_or_else(PoisonError::into_inner);
+        let weak = PyWeakrefReference::new(function)?.unbind();
+        let mut named = self.named();
         // Another thread may have been quicker, and calls of its own be under way: what they name must stay.
-        let (_, shipped) = named
-            .entry(function.as_ptr() as usize)
-            .or_insert_with(|| (function.clone().unbind(), shipped));
-        Ok(Ok(Arc::clone(shipped)))
+        if let Some(shipped) = named.get(function) {
+            return Ok(Ok(shipped));
+        }
+        let entry = (weak, Arc::clone(&shipped));
+        let before = named.functions.insert(function.as_ptr() as usize, entry);
+        named.gone.extend(before.map(|(_, shipped)| shipped));
+        Ok(Ok(shipped))
     }
 
     /// The function for a single call.

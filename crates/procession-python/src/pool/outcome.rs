@@ -7,8 +7,6 @@ use procession::{Broken, ExitStatus, TaskError, WorkerDied};
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
-use pyo3::{PyTraverseError, PyVisit};
-use std::sync::Mutex;
 
 /// In whose manner failures are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,27 +25,6 @@ impl Manner {
 
 /// The result of a task, or the exception.
 pub(super) type Settled = Result<Py<PyAny>, Py<PyAny>>;
-
-/// For the collector of cycles: an exception's traceback leads to whoever asked for the result, and so to the task.
-pub(super) fn visit_settled(
-    settled: &Mutex<Option<Settled>>,
-    visit: &PyVisit<'_>,
-) -> Result<(), PyTraverseError> {
-    // While it is locked, it is in use, and no garbage.
-    match settled.try_lock().as_deref() {
-        Ok(Some(Ok(object) | Err(object))) => visit.call(object),
-        _ => Ok(()),
-    }
-}
-
-/// Takes out of garbage what it refers to.
-pub(super) fn clear_settled(settled: &Mutex<Option<Settled>>) {
-    let taken = settled
-        .try_lock()
-        .ok()
-        .and_then(|mut settled| settled.take());
-    drop(taken);
-}
 
 /// What came of a task.
 pub(super) fn settle(

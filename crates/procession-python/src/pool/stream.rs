@@ -9,6 +9,7 @@ use super::function::Shipped;
 use super::map::Calls;
 use super::outcome::{Manner, settle};
 use super::worker::answer;
+use crate::error::at_end_of_object;
 use crate::wait::{Deadline, deadline_after, wait};
 use procession::{Feed, FeedWaiter};
 use pyo3::exceptions::{PyRuntimeError, PyStopIteration};
@@ -16,6 +17,8 @@ use pyo3::import_exception;
 use pyo3::prelude::*;
 use pyo3::sync::MutexExt;
 use pyo3::types::{PyIterator, PyList};
+use pyo3::{PyTraverseError, PyVisit};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -88,9 +91,42 @@ impl State {
     }
 }
 
-/// What a look for the next result finds.
-enum Look {
-    Found(PyResult<Py<PyAny>>),
+thread_local! {
+    /// The streams whose input this thread reads, innermost last.
+    static READING: RefCell<Vec<*const Core>> = const { RefCell::new(Vec::new()) };
+}
+
+/// This thread reads the input of a stream.
+///
+/// Meanwhile code of the program runs, which may want the same: pickling of an item, a signal's handler that closes the pool.
+struct Reading;
+
+impl Reading {
+    /// `None`: it does already.
+    fn begin(core: &Core) -> Option<Self> {
+        let core = std::ptr::from_ref(core);
+        READING.with_borrow_mut(|streams| {
+            if streams.contains(&core) {
+                return None;
+            }
+            streams.push(core);
+            Some(Self)
+        })
+    }
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        READING.with_borrow_mut(Vec::pop);
+    }
+}
+
+/// Takes what comes next, if it is there.
+type Take = for<'py> fn(&Core, Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>>;
+
+/// What a look for what comes next finds.
+enum Look<'py> {
+    Found(PyResult<Bound<'py, PyAny>>),
     /// Results are on their way.
     Wait,
     /// Nothing is, but something will be pushed.
@@ -105,17 +141,23 @@ impl Core {
             .unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn look(&self, py: Python<'_>) -> PyResult<Look> {
-        if let Some(found) = self.take(py) {
+    /// Looks for what `take` finds.
+    fn look<'py>(&self, py: Python<'py>, take: Take) -> PyResult<Look<'py>> {
+        if let Some(found) = take(self, py) {
             return Ok(Look::Found(found));
         }
-        self.fill(py)?;
-        if let Some(found) = self.take(py) {
+        let filled = self.fill(py)?;
+        if let Some(found) = take(self, py) {
             return Ok(Look::Found(found));
         }
         let mut state = self.state(py);
         if state.in_flight() > 0 {
             return Ok(Look::Wait);
+        }
+        if !filled {
+            return Err(PyRuntimeError::new_err(
+                "the items of this map are just being read",
+            ));
         }
         if state.open {
             return Ok(Look::WaitForPush);
@@ -127,39 +169,49 @@ impl Core {
     }
 
     /// The next result, if it is there.
-    fn take(&self, py: Python<'_>) -> Option<PyResult<Py<PyAny>>> {
-        let mut state = self.state(py);
-        if let Some(result) = state.current.pop_front() {
-            return Some(Ok(result));
+    fn take<'py>(&self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
+        if let Some(result) = self.state(py).current.pop_front() {
+            return Some(Ok(result.into_bound(py)));
         }
+        match self.take_answer(py)? {
+            Ok(results) if self.kind.is_chunk() => self.open_chunk(&results),
+            answer => Some(answer),
+        }
+    }
+
+    /// The next answer, if it is there: a result, or the list of results of a chunk.
+    fn take_answer<'py>(&self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
+        let mut state = self.state(py);
         let outcome = state.try_next()?;
         if matches!(outcome, Ok(Reply::Absent)) {
             return Some(Err(state.unsent.pop_front().unwrap_or_else(lost)));
         }
         drop(state);
         self.changed.notify_all();
-        let settled = settle(py, self.manner, &self.function, outcome);
-        match settled {
-            Err(error) => Some(Err(PyErr::from_value(error.into_bound(py)))),
-            Ok(result) if !self.kind.is_chunk() => Some(Ok(result)),
-            Ok(results) => self.open_chunk(results.bind(py)),
-        }
+        Some(match settle(py, self.manner, &self.function, outcome) {
+            Ok(answer) => Ok(answer.into_bound(py)),
+            Err(error) => Err(PyErr::from_value(error.into_bound(py))),
+        })
     }
 
     /// The first result of a chunk; the others are next.
-    fn open_chunk(&self, results: &Bound<'_, PyAny>) -> Option<PyResult<Py<PyAny>>> {
+    fn open_chunk<'py>(&self, results: &Bound<'py, PyAny>) -> Option<PyResult<Bound<'py, PyAny>>> {
         let list = match results.cast::<PyList>() {
             Ok(list) => list,
             Err(error) => return Some(Err(error.into())),
         };
-        let mut rest: VecDeque<_> = list.iter().map(Bound::unbind).collect();
-        let first = rest.pop_front();
-        self.state(results.py()).current.append(&mut rest);
+        let mut results = list.iter();
+        let first = results.next();
+        let rest = results.map(Bound::unbind);
+        self.state(list.py()).current.extend(rest);
         first.map(Ok)
     }
 
-    /// Reads and submits items while there is room.
-    fn fill(&self, py: Python<'_>) -> PyResult<()> {
+    /// Reads and submits items while there is room. `false`: this thread does so already, and goes on when what interrupts it has returned.
+    fn fill(&self, py: Python<'_>) -> PyResult<bool> {
+        let Some(_reading) = Reading::begin(self) else {
+            return Ok(false);
+        };
         let input = self.input.lock_py_attached(py);
         let mut input = input.unwrap_or_else(PoisonError::into_inner);
         while let Some(items) = &*input {
@@ -171,7 +223,7 @@ impl Core {
                 *input = None;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Submits up to `most` items; `false`: there are no more.
@@ -266,6 +318,35 @@ impl Core {
         }
     }
 
+    /// For the collector of cycles: the function of a map may lead to whoever has its results.
+    fn visit(&self, visit: &PyVisit<'_>) -> Result<(), PyTraverseError> {
+        visit.call(&self.crew)?;
+        visit.call(&self.function)?;
+        // What is locked is in use, and no garbage.
+        if let Ok(input) = self.input.try_lock() {
+            visit.call(&*input)?;
+        }
+        let Ok(state) = self.state.try_lock() else {
+            return Ok(());
+        };
+        state
+            .current
+            .iter()
+            .try_for_each(|result| visit.call(result))
+    }
+
+    /// Takes out of garbage what it refers to.
+    fn clear(&self) {
+        let input = self
+            .input
+            .try_lock()
+            .ok()
+            .and_then(|mut input| input.take());
+        let state = self.state.try_lock();
+        let results = state.map(|mut state| std::mem::take(&mut state.current));
+        drop((input, results));
+    }
+
     /// Nobody will take the results.
     fn let_run(&self, py: Python<'_>) {
         // What cannot be read or submitted now is nobody's concern.
@@ -332,13 +413,25 @@ impl PyStream {
         })
     }
 
+    fn __traverse__(&self, visit: PyVisit<'_>) -> Result<(), PyTraverseError> {
+        // What a feeder uses, too, is no garbage, and visited twice it would count twice.
+        if Arc::strong_count(&self.core) > 1 {
+            return Ok(());
+        }
+        self.core.visit(&visit)
+    }
+
+    fn __clear__(&self) {
+        self.core.clear();
+    }
+
     /// Return the next result; `StopIteration` at the end, `TimeoutError` of `multiprocessing` if it does not come in time.
     #[pyo3(signature = (timeout = None))]
-    fn next(&self, py: Python<'_>, timeout: Option<f64>) -> PyResult<Py<PyAny>> {
+    fn next<'py>(&self, py: Python<'py>, timeout: Option<f64>) -> PyResult<Bound<'py, PyAny>> {
         self.asked.store(true, Ordering::Relaxed);
         let deadline = deadline_after(timeout)?;
         loop {
-            let for_push = match self.core.look(py)? {
+            let for_push = match self.core.look(py, Core::take)? {
                 Look::Found(result) => return result,
                 Look::End => return Err(PyStopIteration::new_err(())),
                 Look::Wait => false,
@@ -354,18 +447,19 @@ impl PyStream {
         slf
     }
 
-    fn __next__(&self, py: Python<'_>) -> PyResult<Py<PyAny>> {
+    fn __next__<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyAny>> {
         self.next(py, None)
     }
 
     /// Return all results that are left, in a list; at the first exception, wait for the others all the same, and raise it.
     fn collect<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         self.asked.store(true, Ordering::Relaxed);
-        let results = PyList::empty(py);
+        let begun = std::mem::take(&mut self.core.state(py).current);
+        let results = PyList::new(py, begun)?;
         let mut first = None;
         loop {
-            match self.core.look(py)? {
-                Look::Found(Ok(result)) => results.append(result)?,
+            match self.core.look(py, Core::take_answer)? {
+                Look::Found(Ok(answer)) => self.core.kind.add(&results, answer)?,
                 Look::Found(Err(error)) => first = first.or(Some(error)),
                 Look::End => break,
                 Look::Wait => drop(self.core.wait(py, None, false)?),
@@ -387,8 +481,12 @@ impl PyStream {
 
     /// Whether there may be more items than were submitted.
     fn is_open(&self, py: Python<'_>) -> bool {
-        let input = self.core.input.lock_py_attached(py);
-        let unread = input.unwrap_or_else(PoisonError::into_inner).is_some();
+        // While it is locked it is being read, maybe by this thread.
+        let unread = self
+            .core
+            .input
+            .try_lock()
+            .map_or(true, |input| input.is_some());
         unread || self.core.state(py).open
     }
 
@@ -408,7 +506,7 @@ impl PyStream {
 impl Drop for PyStream {
     fn drop(&mut self) {
         // Without an interpreter there is nothing to be read or run any more.
-        Python::try_attach(|py| {
+        at_end_of_object(|py| {
             if *self.asked.get_mut() {
                 self.core.give_up(py);
             } else {

@@ -7,7 +7,7 @@ use crate::pickle::{decode, encode, encode_by_name};
 use procession::fail_task;
 use pyo3::prelude::*;
 use pyo3::sync::PyOnceLock;
-use pyo3::types::{PyDict, PyFunction, PyTuple};
+use pyo3::types::{PyDict, PyFunction, PyList, PyTuple};
 
 /// Answers a call, in a worker.
 pub(super) fn answer(call: Call) -> Reply {
@@ -46,22 +46,39 @@ fn invoke<'py>(
     let py = function.py();
     match kind {
         Kind::Item | Kind::Absent => function.call1((arguments,)),
-        Kind::Star => function.call1(arguments.cast_into::<PyTuple>()?),
+        Kind::Star => function.call1(positional(&arguments)?),
         Kind::Apply => {
             let (positional, keywords): (Bound<'py, PyTuple>, Bound<'py, PyDict>) =
                 arguments.extract()?;
             function.call(positional, Some(&keywords))
         }
         Kind::Items => {
-            static CALL_EACH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-            let call_each = CALL_EACH.import(py, "procession.pool", "mapstar")?;
-            call_each.call1(((function, arguments),))
+            static MAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+            call_each(MAP.import(py, "builtins", "map")?, function, arguments)
         }
         Kind::Stars => {
-            static CALL_EACH: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
-            let call_each = CALL_EACH.import(py, "procession.pool", "starmapstar")?;
-            call_each.call1(((function, arguments),))
+            static STARMAP: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+            let starmap = STARMAP.import(py, "itertools", "starmap")?;
+            call_each(starmap, function, arguments)
         }
+    }
+}
+
+/// The list of what a function returns for each of the items.
+fn call_each<'py>(
+    mapping: &Bound<'py, PyAny>,
+    function: &Bound<'py, PyAny>,
+    items: Bound<'py, PyAny>,
+) -> PyResult<Bound<'py, PyAny>> {
+    let results = mapping.call1((function, items))?;
+    function.py().get_type::<PyList>().call1((results,))
+}
+
+/// An item as positional arguments, as `function(*item)` takes it.
+fn positional<'py>(item: &Bound<'py, PyAny>) -> PyResult<Bound<'py, PyTuple>> {
+    match item.cast_exact::<PyTuple>() {
+        Ok(tuple) => Ok(tuple.clone()),
+        Err(_) => PyTuple::new(item.py(), item.try_iter()?.collect::<PyResult<Vec<_>>>()?),
     }
 }
 
@@ -136,7 +153,7 @@ pub(super) fn in_words(py: Python<'_>, error: &PyErr) -> Text {
     // With its traceback, which the value itself may not have yet.
     let exception = error.clone_ref(py).into_value(py);
     let words = DESCRIBE
-        .import(py, "procession.pool", "_in_words")
+        .import(py, "procession._pool_workers", "in_words")
         .and_then(|describe| describe.call1((exception,)))
         .and_then(|words| words.extract());
     match words {

@@ -7,8 +7,8 @@
 //! ```
 //!
 //! P and C record their owner and are held for the copy of one small record (or one batch), never while sleeping, allocating or calling
-//! out. Payloads over [`INLINE_MAX`] are blocks; the record carries the reference. An empty channel has no segment; a full one that may grow gets a
-//! larger one behind. The order of stores when it does, and what a death leaves:
+//! out. Payloads over [`INLINE_MAX`] (over [`DIRECT_MAX`], if it is only bytes and the ring has room) are blocks; the record carries the reference.
+//! An empty channel has no segment; a full one that may grow gets a larger one behind. The order of stores when it does, and what a death leaves:
 //!
 //! 1. the new segment's block is `ATTACHING`, its `base` is the present tail; 2. `end` of the old one; 3. `next` of the old one (or `first`); 4. `last`; then the record
 //!    is written and `tail` stored. Died before 3: the block is in no chain and is freed. After 3: an empty segment is linked, the next producer goes on with it
@@ -27,6 +27,8 @@ use std::time::{Duration, Instant};
 
 /// Largest payload that travels inside the ring.
 pub(crate) const INLINE_MAX: usize = 8 * 1024;
+/// Largest payload that is written to the ring, if there is room, where that saves making a parcel of it first. With its header it is half of a pipe's ring.
+pub(crate) const DIRECT_MAX: usize = 32 * 1024 - 8;
 /// First segment of a channel that grows: this, or what its first record needs.
 const FIRST_SEGMENT: u32 = 4 * 1024;
 /// Largest segment; beyond, segments are chained.
@@ -257,9 +259,23 @@ impl Channel {
         patience: Patience,
     ) -> Result<(), PutFault> {
         match parcel {
-            Parcel::Inline(bytes) => self.put_record(me, Tag::Inline, bytes, patience)?,
+            Parcel::Inline(bytes) => self.put_record(me, Tag::Inline, bytes, &[], patience)?,
             Parcel::Block { .. } => self.try_put_block(me, parcel, patience)?,
         }
+        self.items_bell.ring(&ShortWait, 1);
+        self.tell_listeners();
+        Ok(())
+    }
+
+    /// Puts the bytes `head` and `body`, at most [`DIRECT_MAX`], as one inline payload, without waiting.
+    #[inline]
+    pub(crate) fn try_put_bytes(
+        &self,
+        me: Container,
+        head: &[u8],
+        body: &[u8],
+    ) -> Result<(), PutFault> {
+        self.put_record(me, Tag::Inline, head, body, None)?;
         self.items_bell.ring(&ShortWait, 1);
         self.tell_listeners();
         Ok(())
@@ -470,7 +486,7 @@ impl Channel {
                 return Err(self.crowded(tail, head, size, segment.capacity()));
             }
         }
-        Ok(tail.advance(segment.write(tail.bytes, Tag::Inline, payload)))
+        Ok(tail.advance(segment.write(tail.bytes, Tag::Inline, payload, &[])))
     }
 
     /// Takes up to `max` items under one lock and with one commit: either inline ones, which are added to `into`, or one block.
@@ -620,7 +636,7 @@ impl Channel {
             let mut record = [0; 16];
             record[..8].copy_from_slice(&reference.to_bits().to_ne_bytes());
             record[8..].copy_from_slice(&len.to_ne_bytes());
-            self.put_record(me, tag, &record, patience)
+            self.put_record(me, tag, &record, &[], patience)
         });
         attached.map_err(|(block, fault)| {
             *parcel = Parcel::Block {
@@ -639,13 +655,14 @@ impl Channel {
         me: Container,
         tag: Tag,
         payload: &[u8],
+        more: &[u8],
         patience: Patience,
     ) -> Result<(), PutFault> {
         loop {
             let _guard = self
                 .lock_within(&self.producers, patience)
                 .ok_or(PutFault::Busy)?;
-            match self.put_under_lock(tag, payload) {
+            match self.put_under_lock(tag, payload, more) {
                 Err(Crowded::NeedSegment { base, capacity }) => {
                     drop(_guard);
                     // Allocation happens outside the lock; whoever comes first links its segment, a second one is freed.
@@ -658,7 +675,7 @@ impl Channel {
     }
 
     #[inline]
-    fn put_under_lock(&self, tag: Tag, payload: &[u8]) -> Result<(), Crowded> {
+    fn put_under_lock(&self, tag: Tag, payload: &[u8], more: &[u8]) -> Result<(), Crowded> {
         let flags = self.flags.load(Ordering::Relaxed);
         if flags != 0 {
             let fault = if flags & CLOSED != 0 {
@@ -670,7 +687,7 @@ impl Channel {
         }
         let tail = self.tail.own();
         self.check_bound(tail)?;
-        let size = Segment::record_size(payload.len() as u32);
+        let size = Segment::record_size((payload.len() + more.len()) as u32);
         let Some(segment) = self.last_segment(tail.bytes)? else {
             return Err(self.need_segment(tail, size, 0));
         };
@@ -683,7 +700,7 @@ impl Channel {
         if need.is_none() {
             return Err(self.crowded(tail, head, size, segment.capacity()));
         }
-        let end = segment.write(tail.bytes, tag, payload);
+        let end = segment.write(tail.bytes, tag, payload, more);
         // The one store that makes the record visible; pairs with the Acquire in `take_under_lock`.
         self.tail.publish(tail.advance(end));
         Ok(())

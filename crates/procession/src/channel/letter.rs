@@ -8,8 +8,10 @@ use super::codec::{
     Codec, DecodeError, EncodeError, Gather, pack, pack_block, pack_consuming, pack_plain,
     recycled, sealed, unpack_first,
 };
-use super::core::{Delivery, INLINE_MAX, Parcel};
-use crate::heap::{Block, HeapError, Hold};
+use super::connection::{Connection, RecvError};
+use super::core::{Channel, DIRECT_MAX, Delivery, GetFault, INLINE_MAX, Parcel, Sink};
+use super::queue::{GetError, Queue};
+use crate::heap::{Block, Container, HeapError, Hold};
 use sealed::Content;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -268,11 +270,134 @@ impl Codec<Letter> for Packed {
     }
 }
 
+/// Puts a letter that was not made.
+#[inline]
+fn put_bytes(channel: &Channel, me: Container, head: &[u8], body: &[u8]) -> bool {
+    head.len() + body.len() <= DIRECT_MAX && channel.try_put_bytes(me, head, body).is_ok()
+}
+
+/// Takes a letter and has an inline one read where it lies.
+#[inline]
+fn get_with<R>(
+    channel: &Channel,
+    me: Container,
+    read: impl FnOnce(&[u8]) -> R,
+) -> Result<Result<R, Letter>, GetFault> {
+    let mut sink = ReadInPlace {
+        read: Some(read),
+        result: None,
+        delivery: None,
+    };
+    channel.try_get(me, &mut sink)?;
+    let ReadInPlace {
+        result, delivery, ..
+    } = sink;
+    Ok(result.ok_or_else(|| Letter {
+        delivery,
+        ..Letter::default()
+    }))
+}
+
+struct ReadInPlace<F, R> {
+    read: Option<F>,
+    result: Option<R>,
+    delivery: Option<Delivery>,
+}
+
+impl<F: FnOnce(&[u8]) -> R, R> Sink for ReadInPlace<F, R> {
+    #[inline]
+    fn take(&mut self, payload: &[u8]) {
+        self.result = self.read.take().map(|read| read(payload));
+    }
+
+    fn keep(&mut self, delivery: Delivery) {
+        self.delivery = Some(delivery);
+    }
+}
+
+impl Queue<Letter, Packed> {
+    /// Puts a letter of the bytes `head` and `body` without making it first, if there is room for that now: they are copied once, to where they travel.
+    /// `false`: it was not put; whoever puts the letter learns why.
+    ///
+    /// # Crash safety
+    /// As [`Queue::put`].
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{Letter, Packed, Queue};
+    ///
+    /// let queue = Queue::<Letter, Packed>::unbounded()?;
+    /// assert!(queue.try_put_bytes(b"b", b"content"));
+    /// assert_eq!(queue.get()?.bytes()?, b"bcontent");
+    /// assert!(!queue.try_put_bytes(b"b", &[0; 1 << 20]), "too much to be copied under a lock");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn try_put_bytes(&self, head: &[u8], body: &[u8]) -> bool {
+        put_bytes(&self.shared.channel, self.shared.container(), head, body)
+    }
+
+    /// Takes a letter if there is one now and has its bytes read where they lie, without copying them first. A large letter, which has memory of its own, is returned unread.
+    ///
+    /// `read` runs while no other consumer can take anything: it copies, decodes little things, and does not use the queue. If it panics, the letter stays in the queue.
+    ///
+    /// # Crash safety
+    /// If the process dies in `read`, the next consumer gets the letter.
+    ///
+    /// # Errors
+    /// As [`Queue::try_get`].
+    ///
+    /// # Examples
+    /// ```
+    /// use procession::{Letter, Packed, Queue};
+    ///
+    /// let queue = Queue::<Letter, Packed>::unbounded()?;
+    /// queue.try_put_bytes(b"", b"content");
+    /// let text = queue.try_get_with(|bytes| String::from_utf8_lossy(bytes).into_owned())?;
+    /// assert_eq!(text.expect("it is small"), "content");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[inline]
+    pub fn try_get_with<R>(
+        &self,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Result<R, Letter>, GetError> {
+        get_with(&self.shared.channel, self.shared.container(), read)
+            .map_err(|fault| sealed::Fault(fault).into())
+    }
+}
+
+impl Connection<Letter, Letter, Packed> {
+    /// As [`Queue::try_put_bytes`].
+    #[inline]
+    #[must_use]
+    pub fn try_send_bytes(&self, head: &[u8], body: &[u8]) -> bool {
+        let (_, lane) = self.lanes();
+        self.writable() && put_bytes(lane, self.pipe().0.container(), head, body)
+    }
+
+    /// As [`Queue::try_get_with`].
+    ///
+    /// # Errors
+    /// As [`Connection::try_recv`].
+    #[inline]
+    pub fn try_recv_with<R>(
+        &self,
+        read: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Result<R, Letter>, RecvError> {
+        if !self.readable() {
+            return Err(RecvError::WriteOnly);
+        }
+        let (lane, _) = self.lanes();
+        get_with(lane, self.pipe().0.container(), read).map_err(|fault| sealed::Fault(fault).into())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::channel::{Pipe, unpack};
-    use crate::{Buffer, GetError, PutError, Queue};
+    use crate::{Buffer, PutError};
 
     #[test]
     fn carries_bytes_and_objects_until_they_are_read() {
@@ -354,5 +479,74 @@ mod tests {
             let letter = queue.get().expect("get");
             assert_eq!(letter.bytes().expect("bytes"), vec![3; len]);
         }
+    }
+
+    #[test]
+    fn bytes_travel_without_a_letter_and_in_order_with_letters() {
+        let queue = Queue::<Letter, Packed>::unbounded().expect("queue");
+        let sizes = [0, 7, 100, INLINE_MAX + 1, DIRECT_MAX - 1];
+        for (number, &len) in (0u8..).zip(&sizes) {
+            assert!(queue.try_put_bytes(&[number], &vec![number; len]));
+            let letter = Letter::filled(len, |bytes| bytes.fill(number)).expect("filled");
+            queue.put(letter).expect("put");
+        }
+        assert!(!queue.try_put_bytes(&[1], &[0; DIRECT_MAX]), "too long");
+        for (number, &len) in (0u8..).zip(&sizes) {
+            let read = queue.try_get_with(<[u8]>::to_vec).expect("get");
+            assert_eq!(read.expect("read in place"), vec![number; len + 1]);
+            let letter = queue.get().expect("get");
+            assert_eq!(letter.bytes().expect("bytes"), vec![number; len]);
+        }
+        let none = queue.try_get_with(<[u8]>::len);
+        assert!(matches!(none, Err(GetError::Empty)));
+    }
+
+    #[test]
+    fn a_pipe_without_room_for_bytes_has_room_for_a_letter() {
+        let (left, right) = Pipe::with_codec::<Letter, Letter, Packed>().expect("pipe");
+        let large = [5; DIRECT_MAX / 2];
+        let put = (0..100)
+            .take_while(|_| left.try_send_bytes(&[], &large))
+            .count();
+        assert!((1..100).contains(&put), "{put}");
+        let letter = Letter::filled(large.len(), |bytes| bytes.copy_from_slice(&large));
+        left.try_send(letter.expect("filled"))
+            .expect("a reference has room");
+        for _ in 0..put {
+            let read = right.try_recv_with(<[u8]>::to_vec).expect("recv");
+            assert_eq!(read.expect("read in place"), large);
+        }
+        let last = right.try_recv_with(<[u8]>::len).expect("recv");
+        let letter = last.expect_err("it came in a block");
+        assert_eq!(letter.bytes().expect("bytes"), large);
+    }
+
+    #[test]
+    fn a_full_or_closed_queue_takes_no_bytes() {
+        let queue = Queue::<Letter, Packed>::new(1).expect("queue");
+        assert!(queue.try_put_bytes(b"a", b""));
+        assert!(!queue.try_put_bytes(b"b", b""));
+        queue.close();
+        assert!(queue.try_get_with(<[u8]>::len).is_ok());
+        assert!(!queue.try_put_bytes(b"c", b""));
+        let end = queue.try_get_with(<[u8]>::len);
+        assert!(matches!(end, Err(GetError::Closed)));
+    }
+
+    #[test]
+    fn a_letter_whose_reader_panics_is_not_lost() {
+        let queue = Queue::<Letter, Packed>::unbounded().expect("queue");
+        assert!(queue.try_put_bytes(b"a", b"b"));
+        let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let _ = queue.try_get_with(|_| panic!("not this time"));
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(
+            queue
+                .try_get_with(<[u8]>::to_vec)
+                .expect("get")
+                .expect("read"),
+            b"ab"
+        );
     }
 }

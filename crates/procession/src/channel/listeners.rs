@@ -4,31 +4,15 @@
 //! the first listener comes; a channel nobody polls has 16 bytes for all this, and whoever puts pays one load.
 //!
 //! ```text
-//! cell = { sequence:32 | state:2 | owner:30,  name: 16 bytes }          owner = 0: free
-//!
-//!   IDLE --listener--> ARMED --ringer--> PENDING --ringer, after sendto--> NOTIFIED --listener, after draining--> ARMED (sequence + 1)
-//!                           <--ringer, nothing is there any more--
+//! cell = { the listener's word (`sync/raw/listener.rs`), name: 16 bytes, spare }
 //! ```
-//!
-//! - *Listener*: wait while PENDING, a moment at the most; drain the bell; ARMED; raise the cell's bit in `armed`; look at the channel again.
-//! - *Ringer*: change the channel; fence; if `armed` is not zero: for each cell ARMED or PENDING: PENDING; if there still is something: ring, NOTIFIED.
-//!
-//! **No lost ring.** As for a bell (`bell.rs`), one of both sees the other. A ringer that dies before its `sendto` leaves PENDING, and the next one rings
-//! again; one that dies after it has rung. Only the listener goes back to ARMED, and the sequence keeps a slow ringer of an earlier arming from saying
-//! NOTIFIED in a later one. A ringer that dies between its change and its look at `armed` is made good for by the reaper.
-//!
-//! **No ring for nothing.** Somebody who was awake may take what a ringer is about to ring for. If it was taken before the ringer said PENDING, the ringer sees that nothing is there.
-//! If after, the listener, who arms because it found the channel empty, sees PENDING and waits for the ring, to drain it. So a bell that rang means that there is something, or that
-//! another process has taken it, or that the ringer is dead or was slower than [`PATIENCE`].
-//!
-//! **Clearing `armed`.** A ringer that has told everybody clears the bits, so that a busy channel goes back to one load, and looks at the cells once
-//! more: whoever armed meanwhile gets the bit back *and is rung*, because somebody else may have found `armed` empty in between.
 //!
 //! Bit `n` stands for cell `n` of every block; cell 0 is the block's head.
 
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::family::Owner;
 use crate::heap::{Block, BlockRef, Container, HeapError, me, the_heap};
+use crate::sync::raw::{Audience, RawListener};
 use crate::sys::doorbell::{Name, Rung, ring};
 use std::time::{Duration, Instant};
 
@@ -39,43 +23,8 @@ const CELLS: usize = 32;
 const BLOCK_BYTES: usize = CELLS * CELL * 8;
 /// A chain that is longer is a corrupt circle.
 const MAX_BLOCKS: usize = 4096;
-/// How long a listener waits for a ring that is on its way.
+/// How long anybody waits for a ring that is on its way.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// After so many rounds a ringer leaves the bits to the next one.
-const MAX_ROUNDS: usize = 4;
-
-/// A cell's state: taken, the bell is not to be rung.
-const IDLE: u64 = 0;
-/// Ring when something comes.
-const ARMED: u64 = 1;
-/// Somebody is about to ring.
-const PENDING: u64 = 2;
-/// The bell was rung since it was armed.
-const NOTIFIED: u64 = 3;
-
-const STATE_SHIFT: u32 = 30;
-const SEQUENCE_SHIFT: u32 = 32;
-
-fn pack(owner: u32, state: u64, sequence: u32) -> u64 {
-    (u64::from(sequence) << SEQUENCE_SHIFT) | (state << STATE_SHIFT) | u64::from(owner)
-}
-
-fn state(word: u64) -> u64 {
-    (word >> STATE_SHIFT) & 3
-}
-
-fn sequence(word: u64) -> u32 {
-    (word >> SEQUENCE_SHIFT) as u32
-}
-
-fn owner(word: u64) -> Option<Owner> {
-    Owner::from_word(word as u32)
-}
-
-fn with_state(word: u64, state: u64) -> u64 {
-    (word & !(3 << STATE_SHIFT)) | (state << STATE_SHIFT)
-}
-
 /// The listeners of a channel. All zero: none.
 #[repr(C)]
 #[derive(Debug, zerocopy::FromBytes)]
@@ -101,6 +50,23 @@ impl Seat {
     pub(crate) fn is_mine(&self) -> bool {
         self.owner == me()
     }
+
+    /// Whether it is the cell behind that one.
+    #[cfg(test)]
+    pub(crate) fn follows(&self, other: &Self) -> bool {
+        self.cell.as_ptr() == other.cell.as_ptr_range().end
+    }
+
+    /// As a ringer that dies then leaves it.
+    #[cfg(test)]
+    pub(crate) fn say_pending(&self) {
+        let pending = crate::sync::raw::listener::PENDING;
+        self.listener().set_state(pending);
+    }
+
+    fn listener(&self) -> RawListener<'_> {
+        RawListener(&self.cell[0])
+    }
 }
 
 impl Listeners {
@@ -125,77 +91,36 @@ impl Listeners {
         }
     }
 
-    /// Waits for a ring that is on its way, so that it can be drained. Not for ever: the ringer may be dead, or stopped.
+    /// Wants no ring any more, and waits for one that is on its way. Drain the bell after.
     pub(crate) fn settle(&self, seat: &Seat) {
-        let is_pending = || state(seat.cell[0].load(Ordering::SeqCst)) == PENDING;
-        if !is_pending() {
-            return;
-        }
-        let until = Instant::now() + PATIENCE;
-        while is_pending() && Instant::now() < until {
-            std::thread::yield_now();
-        }
+        self.quieten(seat.listener(), seat.owner);
     }
 
     /// Wants to be rung from now on. Drain the bell before, look at the channel after.
     pub(crate) fn arm(&self, seat: &Seat) {
-        change(seat, |word| {
-            pack(seat.owner.to_word(), ARMED, sequence(word).wrapping_add(1))
-        });
+        seat.listener().arm(seat.owner);
         self.armed.fetch_or(seat.bit, Ordering::SeqCst);
     }
 
     /// Rings the listener itself, if it is armed.
     pub(crate) fn ring_self(&self, seat: &Seat) {
-        ring_cell(seat.cell, || true);
+        self.tell(seat.listener(), &seat.cell, || true);
     }
 
     /// Gives the cell back.
     pub(crate) fn release(&self, seat: &Seat) {
-        change(seat, |word| pack(0, IDLE, sequence(word).wrapping_add(1)));
+        seat.listener().release(seat.owner);
     }
 
     /// Rings everybody who is armed, as long as there is something.
     #[cold]
     pub(crate) fn notify(&self, ready: impl Fn() -> bool) {
-        for _ in 0..MAX_ROUNDS {
-            let armed = self.armed.load(Ordering::SeqCst);
-            let mut told = armed;
-            for (cell, bit) in self.cells().filter(|(_, bit)| armed & bit != 0) {
-                if !ring_cell(cell, &ready) {
-                    // Not rung: there is nothing; or the listener looks by itself before long, or the next ringer has more luck.
-                    told &= !bit;
-                }
-            }
-            self.armed.fetch_and(!told, Ordering::SeqCst);
-            let again = self.bits_to_ring() & told;
-            if again == 0 {
-                return;
-            }
-            self.armed.fetch_or(again, Ordering::SeqCst);
-        }
-    }
-
-    fn bits_to_ring(&self) -> u32 {
-        self.cells()
-            .filter(|(cell, _)| [ARMED, PENDING].contains(&state(cell[0].load(Ordering::SeqCst))))
-            .fold(0, |bits, (_, bit)| bits | bit)
+        Audience::notify(self, ready);
     }
 
     /// A participant died: frees its cells, and rings on for it if there is something. Idempotent.
     pub(crate) fn reap(&self, dead: Owner, ready: impl Fn() -> bool) {
-        for (cell, bit) in self.cells() {
-            let seat = Seat {
-                cell,
-                bit,
-                owner: dead,
-            };
-            self.release(&seat);
-        }
-        self.armed.fetch_or(self.bits_to_ring(), Ordering::SeqCst);
-        if self.any() && ready() {
-            self.notify(ready);
-        }
+        self.bury(dead, ready);
     }
 
     /// Whether the block holds cells of this channel.
@@ -263,76 +188,45 @@ impl Listeners {
     }
 }
 
-fn take(cell: &'static [AtomicU64], bit: u32) -> Option<Seat> {
-    let word = cell[0].load(Ordering::SeqCst);
-    let mine = pack(me().to_word(), IDLE, sequence(word).wrapping_add(1));
-    let taken = owner(word).is_none()
-        && cell[0]
-            .compare_exchange(word, mine, Ordering::SeqCst, Ordering::SeqCst)
-            .is_ok();
-    taken.then(|| Seat {
-        cell,
-        bit,
-        owner: me(),
-    })
-}
+impl Audience for Listeners {
+    /// The cell.
+    type Bell = &'static [AtomicU64];
 
-/// Changes a cell that is its owner's.
-fn change(seat: &Seat, to: impl Fn(u64) -> u64) {
-    // Not the owner's any more: it was reaped, and somebody else has the cell.
-    let _ = seat.cell[0].fetch_update(Ordering::SeqCst, Ordering::SeqCst, |word| {
-        (owner(word) == Some(seat.owner)).then(|| to(word))
-    });
-}
+    fn armed(&self) -> &AtomicU32 {
+        &self.armed
+    }
 
-/// Rings one listener if it is armed. `false`: it should have been, and could not, or there is nothing to ring for.
-fn ring_cell(cell: &[AtomicU64], ready: impl Fn() -> bool) -> bool {
-    let mut word = cell[0].load(Ordering::SeqCst);
-    loop {
-        match state(word) {
-            ARMED => {
-                let pending = with_state(word, PENDING);
-                match cell[0].compare_exchange(word, pending, Ordering::SeqCst, Ordering::SeqCst) {
-                    Ok(_) => word = pending,
-                    Err(now) => {
-                        word = now;
-                        continue;
-                    }
-                }
-            }
-            PENDING => {}
-            _ => return true,
-        }
-        if !ready() {
-            let armed = with_state(word, ARMED);
-            match cell[0].compare_exchange(word, armed, Ordering::SeqCst, Ordering::SeqCst) {
-                Ok(_) => return false,
-                // Rung by another one, or armed again.
-                Err(now) => {
-                    word = now;
-                    continue;
-                }
-            }
-        }
+    fn each(&self) -> impl Iterator<Item = (RawListener<'_>, u32, Self::Bell)> {
+        self.cells()
+            .map(|(cell, bit)| (RawListener(&cell[0]), bit, cell))
+    }
+
+    fn ring(&self, cell: &Self::Bell) -> bool {
         let mut name = Name::default();
         for (half, at) in name.chunks_exact_mut(8).zip(&cell[1..]) {
             half.copy_from_slice(&at.load(Ordering::SeqCst).to_ne_bytes());
         }
-        if ring(name) == Rung::Failed {
-            return false;
-        }
-        let notified = with_state(word, NOTIFIED);
-        // Failed: another ringer said so, or the listener armed again and was not told by us.
-        match cell[0].compare_exchange(word, notified, Ordering::SeqCst, Ordering::SeqCst) {
-            Ok(_) => return true,
-            Err(now) => word = now,
+        ring(name) != Rung::Failed
+    }
+
+    fn settle(&self, listener: RawListener<'_>) {
+        let until = Instant::now() + PATIENCE;
+        while listener.is_pending() && Instant::now() < until {
+            std::thread::yield_now();
         }
     }
+}
+
+fn take(cell: &'static [AtomicU64], bit: u32) -> Option<Seat> {
+    let owner = me();
+    let taken = RawListener(&cell[0]).take(owner);
+    taken.then_some(Seat { cell, bit, owner })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sync::raw::listener::{ARMED, NOTIFIED, PENDING, with_state};
     use crate::sys::doorbell::{Doorbell, readable};
     use crate::{Plain, Queue};
     use std::os::fd::AsFd;
@@ -367,11 +261,11 @@ mod tests {
         }
 
         fn state(&self) -> u64 {
-            state(self.seat.cell[0].load(Ordering::SeqCst))
+            self.seat.listener().state()
         }
 
         fn set_state(&self, to: u64) {
-            change(&self.seat, |word| with_state(word, to));
+            self.seat.listener().set_state(to);
         }
     }
 
@@ -457,17 +351,15 @@ mod tests {
     #[test]
     fn the_places_of_the_dead_are_free_again() {
         let bench = Bench::new();
-        let word = &bench.seat.cell[0];
+        let listener = bench.seat.listener();
         let dead = Owner::new(1000, 77);
-        word.store(pack(dead.to_word(), ARMED, 5), Ordering::SeqCst);
+        bench.listeners().release(&bench.seat);
+        assert!(listener.take(dead));
+        listener.arm(dead);
+        let word = listener.look();
         bench.listeners().arm(&bench.seat);
-        assert_eq!(
-            word.load(Ordering::SeqCst),
-            pack(dead.to_word(), ARMED, 5),
-            "not ours"
-        );
+        assert_eq!(listener.look(), word, "not ours");
         bench.listeners().reap(dead, || false);
-        assert_eq!(owner(word.load(Ordering::SeqCst)), None);
         let again = bench
             .listeners()
             .claim(bench.queue.shared.container(), bench.bell.name())

@@ -40,6 +40,8 @@ pub use descriptor::Fd;
 pub(crate) use descriptor::SharedFd;
 pub use joinable_queue::{JoinableQueue, TooManyDone};
 pub use letter::{Letter, Packed};
+#[cfg(test)]
+pub(crate) use listeners::{Listeners, Seat};
 pub use producer::Producer;
 pub(crate) use producer::SharedProducer;
 pub(crate) use queue::SharedQueue;

@@ -167,7 +167,7 @@ pub(super) fn send<T, C: Codec<T>>(
 ///
 /// Items keep the order in which `put` returned for one producer. `put` is complete when it returns: nothing is lost if the
 /// process ends right after. An unbounded queue grows until the family heap is full, which is an error; `put` waits only while nearly 1 GiB of
-/// small items is in it (items over 8 KiB count 24 bytes there, whatever their size).
+/// small items is in it (items over 8 KiB count 24 bytes there, whatever their size; those of [`try_put_bytes`](Queue::try_put_bytes) count whole, up to 32 KiB).
 ///
 /// `C` is the codec: [`Serde`] for any serde type (handles of shared objects inside the value travel too),
 /// [`Plain`](crate::Plain) for plain old data, [`Raw`](crate::Raw) for [`Buffer`](crate::Buffer)s of any size without a copy.

@@ -201,11 +201,11 @@ impl Segment {
         (used <= self.capacity() && need <= self.capacity() - used).then_some(need)
     }
 
-    /// Writes a record at `tail` (and the padding before it); nobody sees it before the commit. Returns the position after it. The caller
-    /// holds P and asked [`Segment::room`].
+    /// Writes a record of `payload` and what follows it at `tail` (and the padding before it); nobody sees it before the commit. Returns the position
+    /// after it. The caller holds P and asked [`Segment::room`].
     #[inline]
-    pub(crate) fn write(&self, mut tail: u32, tag: Tag, payload: &[u8]) -> u32 {
-        let len = payload.len() as u32;
+    pub(crate) fn write(&self, mut tail: u32, tag: Tag, payload: &[u8], more: &[u8]) -> u32 {
+        let len = (payload.len() + more.len()) as u32;
         let size = Self::record_size(len);
         let left = self.capacity() - (tail.wrapping_sub(self.base) & self.mask);
         if left < size {
@@ -214,7 +214,7 @@ impl Segment {
         }
         self.put_header(tail, tag.to_header(len));
         let to = self.at(tail.wrapping_add(HEADER));
-        if len == 8 {
+        if payload.len() == 8 {
             // The commonest payload, a word, without a call to memcpy.
             let mut word = [0; 8];
             word.copy_from_slice(payload);
@@ -223,6 +223,12 @@ impl Segment {
         } else {
             // SAFETY: room for the whole record was checked and it does not cross the end of the segment; P makes us the only writer.
             unsafe { to.copy_from_nonoverlapping(NonNull::from(payload).cast(), payload.len()) };
+        }
+        if !more.is_empty() {
+            // SAFETY: the record's room, as above, begins with that of `payload`.
+            let to = unsafe { to.add(payload.len()) };
+            // SAFETY: as above; `len` counts both.
+            unsafe { to.copy_from_nonoverlapping(NonNull::from(more).cast(), more.len()) };
         }
         tail.wrapping_add(size)
     }

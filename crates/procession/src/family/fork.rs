@@ -45,7 +45,6 @@ pub(crate) fn come_up(owner: Owner, identity: Identity) -> bool {
     came_up
 }
 
-/// The three handlers, for tests that run them one by one.
 /// [`clone_as_sibling`], after which the child is a participant as after any fork.
 pub(crate) fn fork_with_hooks() -> io::Result<Fork> {
     prepare();
@@ -57,6 +56,7 @@ pub(crate) fn fork_with_hooks() -> io::Result<Fork> {
     forked
 }
 
+/// The three handlers, for tests that run them one by one.
 #[cfg(test)]
 pub(crate) fn fork_hooks() -> (extern "C" fn(), extern "C" fn(), extern "C" fn()) {
     (prepare, in_parent, in_child)

@@ -1,12 +1,14 @@
 //! Who is in the family: membership, forks, death and its consequences.
 //!
 //! 1. `owner`: the name of a participant. 2. `membership`: founding, joining, leaving; `invitation`: what a parent hands to a child it executes. 3. `fork`: a forked child becomes a participant
-//!    before it touches anything. 4. `patrol`: looking for the dead, reaping them. 5. `waiter`: how users' waits wait.
+//!    before it touches anything. 4. `patrol`: looking for the dead, reaping them. 5. `waiter`: how users' waits wait; `habit`: what they learn from it.
 
 mod owner;
 
 #[cfg(not(procession_loom))]
 mod fork;
+#[cfg(not(procession_loom))]
+mod habit;
 #[cfg(not(procession_loom))]
 mod invitation;
 #[cfg(not(procession_loom))]

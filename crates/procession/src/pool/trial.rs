@@ -4,7 +4,7 @@
 
 use super::crew::run_call;
 use super::lane::{Lane, PATIENCE, PoolBell};
-use super::record::{DEFINE, HEAD, Packed, ResultHead, Tag, TaskHead};
+use super::record::{DEFINE, HEAD, Packed, ResultHead, STOP, Tag, TaskHead};
 use super::task::Output;
 use super::worker::{Came, Order, Worker};
 use crate::channel::{Batch, GetFault, INLINE_MAX, Parcel, pack, pack_block};
@@ -124,6 +124,23 @@ impl<C: Cargo> Trial<C> {
         });
     }
 
+    /// Says that no more tasks will come.
+    pub(crate) fn stop(&self) {
+        let head = TaskHead {
+            id: 0,
+            function: 0,
+            flags: STOP,
+        };
+        self.put(Parcel::Inline(&head.to_bytes()));
+    }
+
+    /// What a recruited worker is started with.
+    pub(crate) fn boot(&self) -> Vec<u8> {
+        let mut boot = Vec::new();
+        let _held_by_the_pool = pack(&self.order(), &mut boot).expect("pack");
+        boot
+    }
+
     fn order(&self) -> Order {
         Order {
             lane: self.lane.clone(),
@@ -190,7 +207,7 @@ impl<C: Cargo> Trial<C> {
         let heads: Option<Vec<_>> = heads.collect();
         let heads = heads.ok_or("a task has no header")?.into_iter();
         Ok(heads
-            .filter(|head| head.flags & DEFINE == 0)
+            .filter(|head| head.flags & (DEFINE | STOP) == 0)
             .map(|head| head.id)
             .collect())
     }

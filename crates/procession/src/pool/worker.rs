@@ -31,6 +31,7 @@ use crate::sys::limits::process_memory;
 use crate::sys::scheduling::{be_nicer, pin};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::cell::{Cell, RefCell};
+use std::time::{Duration, Instant};
 
 /// A sleeping pool is woken at most this often while there is more to do.
 const RING_EVERY: u64 = 250_000;
@@ -38,6 +39,9 @@ const RING_EVERY: u64 = 250_000;
 const LONG: u32 = 1_000_000;
 /// The worker looks at its memory at most this often.
 const LOOK_EVERY: u64 = 10_000_000;
+
+/// The longest wait for a task.
+const LOOK_UP_EVERY: Duration = Duration::from_secs(3600);
 
 /// Exit code of a worker whose initializer failed.
 pub(super) const INITIALIZER_FAILED: i32 = 196;
@@ -208,7 +212,7 @@ pub(super) struct Worker<'a> {
 pub(super) enum Came {
     Task(TaskHead),
     Defined,
-    /// A signal, where those end waits.
+    /// A signal, where those end waits, or none for a long time.
     Nothing,
     Stop,
 }
@@ -306,7 +310,9 @@ impl<'a> Worker<'a> {
             }
             self.ended.set(None);
             let mut arrival = Arrival(&self.context);
-            match interruptible(|| self.shared.tasks.get(me, &mut arrival, None)) {
+            // Only a wait with a limit ends by a signal.
+            let limit = Some(Instant::now() + LOOK_UP_EVERY);
+            match interruptible(|| self.shared.tasks.get(me, &mut arrival, limit)) {
                 Ok(()) => {}
                 Err(GetFault::TimedOut) => return Some(Came::Nothing),
                 Err(_) => return None,

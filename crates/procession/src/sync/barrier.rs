@@ -2,10 +2,10 @@
 
 use super::deadline::deadline_after;
 use super::raw::{
-    Arrival, BARRIER_MAX, BarrierError as RawError, Deadline, RawArrival, RawBarrier,
+    Arrival, BARRIER_MAX, BarrierError as RawError, Deadline, Parties, RawArrival, RawBarrier,
 };
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
-use crate::family::{MAX_PARTICIPANTS, Owner, Waiter};
+use crate::family::{MAX_PARTICIPANTS, Waiter};
 use crate::heap::{Block, BlockRef, Container, Death, HeapError, Object, Shared, block_table, me};
 use crate::kinds::Kind;
 use std::convert::Infallible;
@@ -20,7 +20,7 @@ const PLACES: usize = MAX_PARTICIPANTS / 64;
 /// A barrier as it lies in the heap, and a block of records if it has many parties.
 ///
 /// Who holds a barrier and dies breaks it. Where handles are inherited by all children (a runtime that forks), that would make every child a party: such a barrier is *selective*, and
-/// counts only processes that said so ([`SharedBarrier::take_part`]), each by its bit in `taking_part`. A bit is set before the process first arrives, and cleared when it is reaped.
+/// counts only processes that said so ([`SharedBarrier::take_part`]), which `taking_part` lists.
 #[repr(C)]
 #[derive(Debug, zerocopy::FromBytes)]
 pub(crate) struct SharedBarrier {
@@ -40,24 +40,13 @@ impl SharedBarrier {
         BlockRef::from_bits(self.block.load(Ordering::Acquire))
     }
 
-    fn place(&self, owner: Owner) -> Option<(&AtomicU64, u64)> {
-        let word = self.taking_part.get(owner.slot() / 64)?;
-        Some((word, 1 << (owner.slot() % 64)))
+    fn parties(&self) -> Parties<'_> {
+        Parties(&self.taking_part)
     }
 
     /// This process is a party from now on.
     pub(crate) fn take_part(&self) {
-        if let Some((word, bit)) = self.place(me())
-            && word.load(Ordering::Relaxed) & bit == 0
-        {
-            word.fetch_or(bit, Ordering::SeqCst);
-        }
-    }
-
-    /// That process is no party any more; whether it was one.
-    fn leave(&self, owner: Owner) -> bool {
-        self.place(owner)
-            .is_some_and(|(word, bit)| word.fetch_and(!bit, Ordering::SeqCst) & bit != 0)
+        self.parties().enter(me());
     }
 
     pub(crate) fn records(&self) -> &[RawArrival] {
@@ -79,10 +68,11 @@ impl Object for SharedBarrier {
         let port = Waiter::new();
         self.raw.reap(self.records(), &port, death.owner);
         // A party that will never come: the others would wait for ever.
-        let was_party = self.leave(death.owner) || self.selective.load(Ordering::SeqCst) == 0;
-        if death.held && !death.clean && was_party {
-            self.raw.abort(&port);
-        }
+        self.parties()
+            .reap(&self.raw, &port, death.owner, |listed| {
+                let is_party = listed || self.selective.load(Ordering::SeqCst) == 0;
+                death.held && !death.clean && is_party
+            });
     }
 
     fn contains(&self, block: BlockRef) -> bool {

@@ -701,6 +701,13 @@ mod tests {
         drop(mark);
     }
 
+    /// What `/proc/self/status` says of a set of signals.
+    fn signals(status: &str, set: &str) -> u64 {
+        let line = status.lines().find_map(|line| line.strip_prefix(set));
+        let number = line.map(|line| line.trim_start_matches(':').trim());
+        u64::from_str_radix(number.expect("a line"), 16).expect("a set")
+    }
+
     #[test]
     fn signals_are_clean() {
         assert_eq!(
@@ -708,18 +715,40 @@ mod tests {
             Some(Disposition::Ignored),
             "the Rust runtime does so"
         );
+        let bit = |number: i32| 1_u64 << (number - 1);
+        // 32 and 33 are the C library's own; its `posix_spawn` leaves them ignored.
+        let foreign = bit(32) | bit(33);
+        // Whoever starts the tests may ignore signals (`nohup`, a shell's `&`): they stay ignored, and no other is, SIGPIPE included.
+        let ours = std::fs::read_to_string("/proc/self/status").expect("status");
+        let ignored = signals(&ours, "SigIgn") & !bit(libc::SIGPIPE) & !foreign;
         let blocked = Blocked::all();
-        let outputs = output("grep -E '^Sig(Blk|Ign)' /proc/self/status", |_| ());
+        let outputs = output("cat /proc/self/status", |_| ());
         drop(blocked);
-        for text in outputs {
-            let sets: Vec<u64> = text
-                .split_whitespace()
-                .filter_map(|word| u64::from_str_radix(word, 16).ok())
-                .collect();
-            // 32 and 33 are the C library's own; its `posix_spawn` leaves them ignored.
-            assert_eq!(sets.len(), 2, "{text}");
-            assert_eq!([sets[0], sets[1] & !(0b11 << 31)], [0, 0], "{text}");
+        for theirs in outputs {
+            let found = ["SigBlk", "SigIgn", "SigCgt"].map(|set| signals(&theirs, set) & !foreign);
+            assert_eq!(found, [0, ignored, 0], "{theirs}");
         }
+    }
+
+    #[test]
+    fn ignored_signals_stay_ignored() {
+        // SAFETY: the child ends without returning into the test.
+        let child = match unsafe { fork() }.expect("fork") {
+            Fork::Child => {
+                for number in [libc::SIGINT, libc::SIGXFSZ] {
+                    // SAFETY: SIG_IGN is a valid handler.
+                    unsafe { libc::signal(number, libc::SIG_IGN) };
+                }
+                let asked = 1_u64 << (libc::SIGINT - 1) | 1 << (libc::SIGXFSZ - 1);
+                let outputs = output("cat /proc/self/status", |_| ());
+                let kept = outputs
+                    .iter()
+                    .all(|theirs| signals(theirs, "SigIgn") & asked == asked);
+                exit_now(i32::from(!kept))
+            }
+            Fork::Parent(child) => child,
+        };
+        assert_eq!(child.pidfd.wait_status().ok(), Some(ExitStatus::Exited(0)));
     }
 
     #[test]

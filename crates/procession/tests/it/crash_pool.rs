@@ -115,7 +115,7 @@ impl Storm {
 }
 
 /// Kills so far, and how far the work is: neither runs away from the other.
-struct Pace {
+pub(crate) struct Pace {
     killed: AtomicUsize,
     kills: usize,
     done: AtomicUsize,
@@ -127,7 +127,7 @@ const AHEAD: usize = 20;
 
 impl Pace {
     /// The work is so far: waits until there were as many kills as fit.
-    fn keep(&self, done: usize) {
+    pub(crate) fn keep(&self, done: usize) {
         self.done.store(done, Ordering::SeqCst);
         while self.killed.load(Ordering::SeqCst) * self.all < self.kills * done {
             std::thread::sleep(Duration::from_micros(200));
@@ -144,7 +144,7 @@ impl Pace {
 }
 
 /// Runs `work`, which has so many steps, during so many kills.
-fn under_fire<R>(
+pub(crate) fn under_fire<R>(
     seed: u64,
     (kills, stops): (usize, usize),
     all: usize,
@@ -205,7 +205,7 @@ fn has_children() -> bool {
 }
 
 /// Runs a storm; afterwards everything is as it was before.
-fn leaves_nothing(storm: impl Fn(bool)) {
+pub(crate) fn leaves_nothing(storm: impl Fn(bool)) {
     if !alone() {
         return;
     }

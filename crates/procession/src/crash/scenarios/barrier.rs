@@ -1,11 +1,11 @@
 //! Barriers. A party that dies breaks the barrier, so what must hold: nobody waits for ever, all of a round agree on whether they met,
 //! and after a reset it is as new.
 
-use super::super::{Fault, Landing, Shared as Table};
+use super::super::{Fault, Killed, Landing, Shared as Table};
 use super::stage::{Act, Helper};
 use crate::{Barrier, BarrierError};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(3);
 
@@ -239,4 +239,191 @@ fn crash_barrier_abort_and_reset() {
     )
     .judge(|barrier, _| works(&barrier))
     .play();
+}
+
+// Selective barriers, and parties that arrive and wait in steps: who has not said that it takes part is missed by nobody.
+
+fn selective(parties: usize) -> Barrier {
+    Barrier::selective(parties).expect("barrier")
+}
+
+/// How far the victim of a selective barrier came.
+const TAKES_PART: u64 = 1;
+const MET: u64 = 2;
+
+/// What the survivors of a selective barrier have.
+struct Meeting {
+    barrier: Barrier,
+    other: Party,
+    /// Lets the other come, if it waits for that.
+    go: Table<AtomicU64>,
+    progress: Table<AtomicU64>,
+}
+
+impl Meeting {
+    /// Of two; the other is there, or comes later.
+    fn new(is_there: bool) -> Self {
+        let barrier = selective(2);
+        let go = Table::<AtomicU64>::new();
+        go.store(is_there.into(), Ordering::SeqCst);
+        let other = Party::start(&barrier, || {
+            while go.load(Ordering::SeqCst) == 0 {
+                std::thread::yield_now();
+            }
+        });
+        if is_there {
+            other.helper.until_asleep();
+        }
+        Self {
+            barrier,
+            other,
+            go,
+            progress: Table::new(),
+        }
+    }
+
+    fn note(&self, progress: u64) {
+        self.progress.store(progress, Ordering::SeqCst);
+    }
+
+    fn judge(self, killed: &Killed) -> Result<(), Fault> {
+        let Self {
+            barrier,
+            other,
+            go,
+            progress,
+        } = self;
+        let progress = progress.load(Ordering::SeqCst);
+        if !barrier.is_broken() {
+            // Nobody was missed: the survivor takes the place.
+            if progress != 0 || killed.landing == Landing::Finished {
+                return Err(format!("a party died, and the barrier is whole: {progress}").into());
+            }
+            go.store(1, Ordering::SeqCst);
+            let ours = outcome(barrier.wait_timeout(SOON));
+            let theirs = other.joins()?;
+            return if (ours, theirs) == (PASSED, PASSED) {
+                Ok(())
+            } else {
+                Err(format!("without the victim: {ours} and {theirs}").into())
+            };
+        }
+        let had_gone = go.swap(1, Ordering::SeqCst) == 1;
+        let fine = match other.joins()? {
+            PASSED => had_gone,
+            BROKEN => progress != MET,
+            _ => false,
+        };
+        if !fine {
+            return Err(format!("the other does not agree; the victim came to {progress}").into());
+        }
+        works(&barrier)
+    }
+}
+
+#[test]
+fn crash_selective_barrier_first() {
+    Act::new(
+        "selective barrier, arrives and waits in steps, the other comes later",
+        || Meeting::new(false),
+        |_| (),
+        |meeting, ()| {
+            let mut arrival = (meeting.barrier.arrive(Instant::now())).expect("arrive");
+            meeting.note(TAKES_PART);
+            let passed = loop {
+                let later = Instant::now() + Duration::from_secs(3600);
+                if let Some(passed) = arrival.step(later) {
+                    break passed;
+                }
+            };
+            assert_eq!(outcome(passed), PASSED);
+            meeting.note(MET);
+        },
+    )
+    .rouse(|meeting| {
+        meeting.go.store(1, Ordering::SeqCst);
+        true
+    })
+    .judge(Meeting::judge)
+    .play();
+}
+
+/// The victim arrives as the last, and opens.
+fn opening() -> Act<Meeting> {
+    Act::new(
+        "selective barrier, arrives last and opens",
+        || Meeting::new(true),
+        |_| (),
+        |meeting, ()| {
+            let arrival = (meeting.barrier.arrive(Instant::now())).expect("arrive");
+            meeting.note(TAKES_PART);
+            assert!(arrival.is_last() && arrival.open().is_ok());
+            meeting.note(MET);
+        },
+    )
+    .judge(Meeting::judge)
+}
+
+#[test]
+fn crash_selective_barrier_last() {
+    opening().play();
+}
+
+/// The victim says that it takes part, and never arrives.
+fn taking_part() -> Act<Meeting> {
+    Act::new(
+        "selective barrier, takes part",
+        || Meeting::new(true),
+        |_| (),
+        |meeting, ()| {
+            meeting.barrier.take_part();
+            meeting.note(TAKES_PART);
+        },
+    )
+    .judge(Meeting::judge)
+}
+
+#[test]
+fn crash_selective_barrier_takes_part() {
+    taking_part().play();
+}
+
+#[test]
+fn crash_reapers_of_parties() {
+    taking_part().play_with_dying_reapers(1);
+    opening().play_with_dying_reapers(9);
+}
+
+/// The time is over for the victim, which breaks the round for all.
+#[test]
+fn crash_selective_barrier_expires() {
+    let props = || {
+        let barrier = selective(3);
+        let other = Party::asleep(&barrier);
+        (barrier, other, Table::<AtomicU64>::new())
+    };
+    Act::new(
+        "selective barrier, arrives and expires",
+        props,
+        |_| (),
+        |(barrier, _, progress), ()| {
+            let mut arrival = barrier.arrive(Instant::now()).expect("arrive");
+            progress.store(TAKES_PART, Ordering::SeqCst);
+            assert!(arrival.step(Instant::now()).is_none() && arrival.expire());
+        },
+    )
+    .judge(|(barrier, other, progress), killed| {
+        let took_part = progress.load(Ordering::SeqCst) == TAKES_PART;
+        if !barrier.is_broken() {
+            if took_part || killed.landing == Landing::Finished {
+                return Err("a party died, and the barrier is whole".into());
+            }
+            barrier.abort();
+        }
+        match other.joins()? {
+            BROKEN => works(&barrier),
+            theirs => Err(format!("the other got {theirs}").into()),
+        }
+    })
+    .play_thinned();
 }

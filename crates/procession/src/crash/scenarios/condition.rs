@@ -8,7 +8,7 @@ use crate::sync::raw::Cells;
 use crate::{Condition, Lock};
 use std::cell::{Cell, RefCell};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const SOON: Duration = Duration::from_secs(3);
 
@@ -249,6 +249,81 @@ fn crash_condition_passed_on() {
         }
         heir.joins()?;
         works(&condition)
+    })
+    .play_thinned();
+}
+
+// Waits in steps.
+
+/// Until it is told.
+fn step_by_step(wait: &mut crate::embed::ConditionWait<'_>) {
+    while !wait.step(Instant::now() + Duration::from_secs(3600)) {}
+}
+
+#[test]
+fn crash_condition_steps() {
+    Act::new(
+        "condition wait in steps",
+        || (with_own_lock(), Cell::new(0)),
+        |_| (),
+        |(condition, _), ()| {
+            condition.acquire().into_held();
+            let mut wait = condition.begin_wait().expect("held");
+            step_by_step(&mut wait);
+            assert!(wait.leave());
+            let later = Instant::now() + Duration::from_secs(3600);
+            assert_eq!(wait.come_back(later), Ok(false));
+            drop(wait);
+            condition.release().expect("held");
+        },
+    )
+    .rouse(|(condition, told)| {
+        told.set(told.get() + condition.notify_one());
+        true
+    })
+    .judge(|(condition, told), killed| {
+        let finished = killed.landing == Landing::Finished;
+        if told.get() > 1 || (finished && told.get() != 1) {
+            return Err(format!("one wait ended by {told:?} notifications").into());
+        }
+        works(&condition)
+    })
+    .play_thinned();
+}
+
+/// The victim was told and does not want to be: whoever waits behind it is, by the victim or by its reaper.
+#[test]
+fn crash_condition_declined() {
+    let props = || Heirs {
+        condition: with_own_lock(),
+        heir: RefCell::new(None),
+        came_back: Table::new(),
+        told: Cell::new(0),
+        seen: Cell::new((0, 0)),
+    };
+    Act::new(
+        "condition wait in steps, told and declined",
+        props,
+        |_| (),
+        |heirs, ()| {
+            heirs.condition.acquire().into_held();
+            let mut wait = heirs.condition.begin_wait().expect("held");
+            step_by_step(&mut wait);
+            wait.decline();
+        },
+    )
+    .rouse(|heirs| {
+        if heirs.told.get() == 0 {
+            heirs.heir.replace(Some(sleeper(&heirs.condition)));
+            heirs.told.set(heirs.condition.notify_one());
+        }
+        true
+    })
+    .judge(|heirs, _| {
+        if let Some(heir) = heirs.heir.into_inner() {
+            heir.joins()?;
+        }
+        works(&heirs.condition)
     })
     .play_thinned();
 }

@@ -6,6 +6,7 @@
 
 use super::super::{Fault, Memory, Shared as Table, Traced, begin};
 use super::queue::Letter;
+use super::readiness::Ear;
 use super::stage::{Helper, UNIT, heap};
 use crate::atomic::AtomicU32 as Word;
 use crate::family::{Owner, forked_child};
@@ -128,7 +129,7 @@ fn waits_at_barrier(barrier: &Barrier, meanwhile: &mut dyn FnMut()) {
         .pass(shared.records(), &Detour::new(meanwhile), None);
 }
 
-/// Locks of every kind in its hands, asleep in a condition, for an event and at a barrier.
+/// Locks of every kind in its hands, asleep in a condition, for an event and at a barrier; missed at another, and owing a ring.
 pub(super) fn locks_and_waits() -> Estate {
     let lock = Lock::new().expect("lock");
     let wanted = Lock::new().expect("lock");
@@ -138,7 +139,10 @@ pub(super) fn locks_and_waits() -> Estate {
     let (held, waited) = (condition(), condition());
     let event = Event::new().expect("event");
     let barrier = Barrier::new(2).expect("barrier");
+    let missing = Barrier::selective(2).expect("barrier");
+    let ear = Ear::not_yet_rung();
     let victim = comes_to_its_end(&mut |die| {
+        missing.take_part();
         forget((lock.acquire(), rlock.acquire(), rlock.acquire()));
         forget((
             semaphore.acquire(),
@@ -177,6 +181,15 @@ pub(super) fn locks_and_waits() -> Estate {
             if event.is_set() || !barrier.is_broken() {
                 return Err("an event is set, or a barrier is whole".into());
             }
+            if !missing.is_broken() {
+                return Err(Fault::Wedged(
+                    "a party is missing, and nobody is told".into(),
+                ));
+            }
+            if ear.drain()? != [100] {
+                return Err("an item is lost".into());
+            }
+            ear.works()?;
             event.set();
             barrier.reset();
             if (event.is_set(), barrier.is_broken(), barrier.n_waiting()) == (true, false, 0) {

@@ -6,6 +6,7 @@
 use super::super::{Fault, Killed, Landing};
 use super::stage::{Act, Helper};
 use crate::pool::trial::{Cargo, Hand, Letter, Trial};
+use crate::{WorkerReport, work};
 use std::cell::Cell;
 
 /// Task 0 is carried out before the first step, for caches and scratch space; two more are on the way when the victim dies; 3 and 4 stay.
@@ -201,4 +202,89 @@ fn crash_pool_recall_block() {
 #[test]
 fn crash_pool_recall_handles() {
     recalling::<Letter>("pool recall, tasks with handles inside").play_thinned();
+}
+
+// Workers that somebody else started: the whole life of one, from its boot to its dismissal.
+
+fn live(boot: &[u8]) {
+    assert_eq!(work(boot, || Ok::<_, WorkerReport>(()), || true), Ok(0));
+}
+
+/// Two tasks, and the end.
+fn contract<C: Cargo>() -> (Trial<C>, Vec<u8>) {
+    let trial = Trial::new(0..2);
+    trial.stop();
+    let boot = trial.boot();
+    (trial, boot)
+}
+
+fn recruited<C: Cargo>(name: &str) -> Act<(Trial<C>, Vec<u8>)> {
+    Act::new(
+        name,
+        contract::<C>,
+        |_| {
+            let (other, boot) = contract::<C>();
+            live(&boot);
+            std::mem::forget(other);
+        },
+        |(_, boot), ()| live(boot),
+    )
+    .judge(|(trial, _), killed| {
+        let done = trial.results()?;
+        let left = trial.recall()?;
+        let in_order = done.iter().copied().eq(0..done.len() as u64);
+        let held = (2 - left.len()).checked_sub(done.len());
+        let behind = left.iter().copied().eq(2 - left.len() as u64..2);
+        let finished = killed.landing == Landing::Finished;
+        if !in_order || !behind || held.is_none_or(|held| held > 1 || (finished && held > 0)) {
+            return Err(format!("done {done:?}, not begun {left:?}").into());
+        }
+        if finished && !left.is_empty() {
+            return Err(format!("dismissed, and left {left:?}").into());
+        }
+        goes_on(&trial)
+    })
+}
+
+#[test]
+fn crash_recruited_worker() {
+    // A seventh of its life: what it does with tasks is walked through above.
+    recruited::<u64>("recruited worker, boot to dismissal")
+        .play_by(|sweep| sweep.thin(true).shard(0, 7));
+}
+
+#[test]
+fn crash_reapers_of_recruited_workers() {
+    recruited::<Letter>("recruited worker, tasks with handles inside").play_with_dying_reapers(29);
+}
+
+/// A worker of whose beginning the embedder says that it failed: the pool hears of it or of the death.
+#[test]
+fn crash_recruited_worker_resigns() {
+    let resign = |boot: &[u8]| {
+        let why = WorkerReport {
+            message: "no database".to_owned(),
+            ..WorkerReport::default()
+        };
+        assert!(work(boot, || Err(why), || true).is_ok_and(|code| code != 0));
+    };
+    Act::new(
+        "recruited worker, resigns",
+        contract::<u64>,
+        move |_| {
+            let (other, boot) = contract::<u64>();
+            resign(&boot);
+            std::mem::forget(other);
+        },
+        move |(_, boot), ()| resign(boot),
+    )
+    .judge(|(trial, _), killed| {
+        let said = trial.results_waiting();
+        let fine = said == 1 || (said == 0 && killed.landing != Landing::Finished);
+        if !fine || trial.recall()? != [0, 1] {
+            return Err(format!("{said} said, or a task is lost").into());
+        }
+        Ok(())
+    })
+    .play_thinned();
 }

@@ -29,9 +29,9 @@
 //! **Death.** (a) Record written, not counted in; (b) counted in, waiting; (c) last, before or in the action, not opened
 //! yet: in all three there is a record of the current round, and [`RawBarrier::reap`] breaks the round, then
 //! clears the record (in that order: a dead reaper leaves the record for the next). A waiter whose sleep ends without news asks for
-//! itself whether an arrived party is gone. (d) Opened, bell not rung: reap wakes everybody. (e) Broken round, record not cleared:
+//! itself whether an arrived party is gone. (d) Opened or broken, bell not rung: reap rings, and wakes everybody. (e) Broken round, record not cleared:
 //! reap clears it and completes a reset that waits for it. (f) Reset asked for, not completed: whoever leaves or arrives
-//! completes it. A party that dies before it arrives leaves no trace here: whoever expects it calls [`RawBarrier::abort`].
+//! completes it. A party that dies before it arrives leaves no trace here: whoever expects it calls [`RawBarrier::abort`], or keeps a [`Parties`] list.
 //!
 //! **Ordering.** Every change of `state` is an AcqRel read-modify-write, and each reader acquires: what a party did before
 //! it arrived is seen by all who leave. Clearing a record is followed, and a look at all records preceded, by
@@ -89,6 +89,49 @@ pub(crate) struct RawBarrier {
     state: AtomicU64,
     bell: AtomicU32,
     reserved: AtomicU32,
+}
+
+/// Who is expected at a barrier, one bit for each place in the family. A bit is set before its process first arrives, and cleared when that process is reaped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parties<'a>(pub(crate) &'a [AtomicU64]);
+
+impl Parties<'_> {
+    fn place(&self, owner: Owner) -> Option<(&AtomicU64, u64)> {
+        let word = self.0.get(owner.slot() / 64)?;
+        Some((word, 1 << (owner.slot() % 64)))
+    }
+
+    /// Expects `owner` from now on.
+    pub(crate) fn enter(&self, owner: Owner) {
+        if let Some((word, bit)) = self.place(owner)
+            && word.load(Ordering::Relaxed) & bit == 0
+        {
+            word.fetch_or(bit, Ordering::SeqCst);
+        }
+    }
+
+    fn has(&self, owner: Owner) -> bool {
+        self.place(owner)
+            .is_some_and(|(word, bit)| word.load(Ordering::SeqCst) & bit != 0)
+    }
+
+    /// A participant died: breaks `barrier` if it is `missed`, which is told whether it was expected. The bit goes last, so that a reaper that dies in here
+    /// leaves it for the next one.
+    pub(crate) fn reap(
+        &self,
+        barrier: &RawBarrier,
+        port: &impl Port,
+        dead: Owner,
+        missed: impl FnOnce(bool) -> bool,
+    ) {
+        let was_party = self.has(dead);
+        if missed(was_party) {
+            barrier.abort(port);
+        }
+        if was_party && let Some((word, bit)) = self.place(dead) {
+            word.fetch_and(!bit, Ordering::SeqCst);
+        }
+    }
 }
 
 /// The round in a state or a record.
@@ -385,7 +428,8 @@ impl RawBarrier {
             }
         }
         self.finish_reset(records, port);
-        // The dead one may have owed a ring, or the wake after it.
+        // The dead one may have owed a ring (somebody looked before its change, and is about to sleep), or the wake after it.
+        self.ring(port);
         port.wake(&self.bell, super::ALL);
         had_arrived
     }

@@ -11,7 +11,7 @@
 //! 6. `barrier`: rounds of so many parties; breaks if one dies inside.
 //! 7. `commit`: what one side of a channel has done, in one word.
 //! 8. `bell`: carries sleepers over a change of some other state.
-//! 9. `word`: the state word of a block of the heap. 10. `holding`: when nobody holds an object any more.
+//! 9. `listener`: who is to be rung through a descriptor. 10. `word`: the state word of a block of the heap. 11. `holding`: when nobody holds an object any more.
 
 mod barrier;
 mod bell;
@@ -19,6 +19,7 @@ mod commit;
 mod condition;
 mod event;
 pub(crate) mod holding;
+pub(crate) mod listener;
 mod lock;
 mod port;
 mod rlock;
@@ -32,11 +33,12 @@ pub(crate) mod word;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use barrier::{Arrival, BARRIER_MAX, BarrierError, RawArrival, RawBarrier};
+pub(crate) use barrier::{Arrival, BARRIER_MAX, BarrierError, Parties, RawArrival, RawBarrier};
 pub(crate) use bell::RawBell;
 pub(crate) use commit::{Commit, RawCommit};
 pub(crate) use condition::{Cells, RawCell, RawCondition, Waited};
 pub(crate) use event::RawEvent;
+pub(crate) use listener::{Audience, RawListener};
 #[cfg(test)]
 pub(crate) use {lock::NotHeld, rlock::NotOwner, semaphore::AboveLimit};
 

@@ -2,16 +2,19 @@
 //!
 //! Bounds: 2 parties (3 in one test), 2-3 threads, up to two rounds; 3 preemptions (2 in `a_reset_breaks_...`).
 
-use super::super::{BarrierError, RawArrival, RawBarrier};
+use super::super::{BarrierError, Parties, RawArrival, RawBarrier};
 use super::loom_port::{
     Guarded, World, at_each_kill_point, explore, join_all, owner, some_time, victim,
 };
+use crate::atomic::AtomicU64;
 use loom::thread;
 use std::sync::Arc;
 
 struct Scene {
     barrier: RawBarrier,
     records: Vec<RawArrival>,
+    /// Who takes part, where not all do who could.
+    parties: [AtomicU64; 1],
     count: Guarded,
     world: Arc<World>,
 }
@@ -20,6 +23,7 @@ fn scene(parties: usize) -> Arc<Scene> {
     Arc::new(Scene {
         barrier: RawBarrier::new(),
         records: (0..parties).map(|_| RawArrival::new()).collect(),
+        parties: [AtomicU64::new(0)],
         count: Guarded::new(),
         world: World::new(),
     })
@@ -29,6 +33,13 @@ impl Scene {
     fn pass(&self, slot: usize) -> Result<u32, BarrierError> {
         self.barrier
             .pass(&self.records, &self.world.port(slot), None)
+    }
+
+    /// As a selective barrier's reap.
+    fn reap_party(&self, dead: usize, by: usize) {
+        let port = self.world.port(by);
+        self.barrier.reap(&self.records, &port, owner(dead));
+        Parties(&self.parties).reap(&self.barrier, &port, owner(dead), |listed| listed);
     }
 }
 
@@ -190,5 +201,68 @@ fn a_waiter_notices_the_death_by_itself() {
         scene.world.bury(owner(2));
         scene.world.end_slices();
         assert_eq!(late.join().unwrap(), Err(BarrierError::Broken));
+    });
+}
+
+#[test]
+fn a_party_killed_anywhere_is_missed_and_who_is_none_is_not() {
+    at_each_kill_point(|fuel, was_killed| {
+        explore(2, move || {
+            let scene = scene(2);
+            let survivor = scene.clone();
+            let survivor = thread::spawn(move || {
+                let port = survivor.world.port(1);
+                // Its own end, for a victim that was no party yet.
+                survivor.barrier.pass(&survivor.records, &port, some_time())
+            });
+            let mut is_party = false;
+            let killed = victim(
+                &scene.world,
+                owner(3),
+                fuel,
+                &was_killed,
+                || {
+                    Parties(&scene.parties).enter(owner(3));
+                    is_party = true;
+                    drop(scene.pass(3));
+                },
+                || scene.reap_party(3, 4),
+            );
+            if killed && !is_party {
+                assert!(!scene.barrier.is_broken(), "nobody is missing");
+                scene.world.expire();
+            }
+            let survived = survivor.join().unwrap();
+            assert!(killed || survived.is_ok());
+            if killed && is_party {
+                assert!(scene.barrier.is_broken());
+            }
+        });
+    });
+}
+
+#[test]
+fn a_reaper_killed_anywhere_leaves_the_missed_party_to_the_next() {
+    at_each_kill_point(|fuel, was_killed| {
+        explore(2, move || {
+            let scene = scene(2);
+            // A party that has not arrived, and never will.
+            Parties(&scene.parties).enter(owner(3));
+            scene.world.bury(owner(3));
+            let survivor = scene.clone();
+            let survivor = thread::spawn(move || survivor.pass(1));
+            victim(
+                &scene.world,
+                owner(2),
+                fuel,
+                &was_killed,
+                || scene.reap_party(3, 2),
+                || {
+                    scene.reap_party(3, 4);
+                    scene.reap_party(2, 4);
+                },
+            );
+            assert_eq!(survivor.join().unwrap(), Err(BarrierError::Broken));
+        });
     });
 }

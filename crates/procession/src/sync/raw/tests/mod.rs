@@ -26,6 +26,8 @@ mod loom_holding;
 #[cfg(procession_loom)]
 mod loom_lane;
 #[cfg(procession_loom)]
+mod loom_listener;
+#[cfg(procession_loom)]
 mod loom_lock;
 #[cfg(procession_loom)]
 mod loom_port;
