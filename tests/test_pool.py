@@ -242,16 +242,51 @@ def test_tracebacks_arrive_whole(pool):
 class Fragile(Exception):
     def __init__(self, one, two):
         super().__init__("fragile")
+        self.sum = one + two
 
 
 def break_(x):
     raise Fragile(1, 2)
 
 
-def test_an_exception_that_does_not_unpickle_is_told_in_words(pool):
-    with pytest.raises(RemoteException, match="Fragile: fragile") as raised:
+def test_an_exception_that_pickle_cannot_rebuild_arrives_all_the_same(pool):
+    with pytest.raises(Fragile, match=r"^fragile$") as raised:
         pool.apply(break_, (1,))
+    assert raised.value.args == ("fragile",) and raised.value.sum == 3
     assert "raise Fragile(1, 2)" in str(raised.value.__cause__)
+
+
+class Stubborn(Exception):
+    def __new__(cls, one, two):
+        return super().__new__(cls)
+
+    def __init__(self, one, two):
+        super().__init__()
+
+    def __str__(self):
+        return "stubborn"
+
+
+class Locked(Exception):
+    def __str__(self):
+        return f"holds {len(self.args)} lock"
+
+
+def break_stubbornly(x):
+    raise Stubborn(1, 2)
+
+
+def break_with_a_lock(x):
+    raise Locked(threading.Lock())
+
+
+@pytest.mark.parametrize(
+    "function, words", [(break_stubbornly, "Stubborn: stubborn"), (break_with_a_lock, "Locked: holds 1 lock")]
+)
+def test_an_exception_that_cannot_be_sent_is_told_in_words(pool, function, words):
+    with pytest.raises(RemoteException, match=words) as raised:
+        pool.apply(function, (1,))
+    assert f"in {function.__name__}" in str(raised.value.__cause__)
 
 
 def a_lambda():

@@ -24,6 +24,23 @@ def in_words(exc):
     return f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins."), text, "".join(lines)
 
 
+class Preserved:
+    """Is unpickled as the exception it was made of, without calling its class: one whose `__init__` takes other arguments than it hands on cannot be made by `type(exc)(*exc.args)`, which pickle tries."""
+
+    def __init__(self, exc):
+        self._exc = exc
+
+    def __reduce__(self):
+        return _preserve, (type(self._exc), self._exc.args, self._exc.__dict__)
+
+
+def _preserve(kind, args, attributes):
+    exc = kind.__new__(kind, *args)
+    exc.args = args
+    exc.__dict__.update(attributes)
+    return exc
+
+
 def _pass_over_interrupt(signum, frame):
     """Do nothing about the first Ctrl-C, which is the program's to handle; the second interrupts."""
     signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -126,7 +126,7 @@ class PoolTerminated(BrokenProcessPool):
 
 
 class RemoteException(Exception):
-    """Stands for an exception of the call that cannot be pickled, or not be unpickled.
+    """Stands for an exception of the call that cannot be sent. Others arrive as they are, those included that pickle cannot rebuild from their `args`.
 
     Attributes:
         type_name: The type of the exception.

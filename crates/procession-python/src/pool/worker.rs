@@ -127,16 +127,26 @@ fn raised(py: Python<'_>, error: PyErr) -> Reply {
     }
 }
 
-/// The exception as a message, if it can be unpickled again.
+/// The exception as a message that can be unpickled again, if there is one.
 fn survivor(exception: &Bound<'_, PyAny>) -> Option<Message> {
-    let message = encode(exception).ok()?;
+    proven(exception).or_else(|| {
+        static PRESERVED: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+        let py = exception.py();
+        let preserved = PRESERVED.import(py, "procession._pool_workers", "Preserved");
+        proven(&preserved.and_then(|it| it.call1((exception,))).ok()?)
+    })
+}
+
+/// An object as a message, if that can be unpickled.
+fn proven(object: &Bound<'_, PyAny>) -> Option<Message> {
+    let message = encode(object).ok()?;
     let copy = Message {
         bytes: message.bytes.clone(),
         buffers: Vec::new(),
         objects: message.objects.clone(),
     };
     // With buffers it cannot be tried without losing it.
-    let survives = !message.buffers.is_empty() || decode(exception.py(), copy).is_ok();
+    let survives = !message.buffers.is_empty() || decode(object.py(), copy).is_ok();
     survives.then_some(message)
 }
 
