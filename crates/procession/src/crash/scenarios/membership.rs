@@ -138,7 +138,7 @@ fn crash_invite() {
         },
     )
     .judge(|queue, _| intact(&queue))
-    .play_by(|sweep| sweep.thin(true).max_steps(1_000_000).shard(0, 5));
+    .play_by(|sweep| sweep.thin(true).max_steps(1_000_000).shard(0, 61));
 }
 
 /// The guest comes up, finds what was held for it, and dies.
@@ -197,5 +197,5 @@ fn crash_bury() {
             Err("the lock does not say that its owner died".into())
         }
     })
-    .play_by(|sweep| sweep.thin(true).max_steps(1_000_000).shard(0, 97));
+    .play_by(|sweep| sweep.thin(true).max_steps(1_000_000).shard(0, 197));
 }
