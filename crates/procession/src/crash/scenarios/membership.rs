@@ -1,7 +1,7 @@
 //! Becoming a member and ceasing to be one: both sides of a fork, attaching to a reserved place, leaving.
 
 use super::super::{Fault, os};
-use super::stage::{Act, Helper, bury_all, heap};
+use super::stage::{Act, bury_all, heap};
 use crate::embed::{self, Place};
 use crate::family::{self, fork_hooks};
 use crate::heap::{Presence, me};
@@ -162,36 +162,4 @@ fn crash_guest() {
         intact(&queue)
     })
     .play_thinned();
-}
-
-/// A process buries its child, which held a lock, and dies meanwhile: the next one finishes.
-#[test]
-fn crash_bury() {
-    let props = || {
-        let lock = crate::Lock::new().expect("lock");
-        let child = Helper::start(&mut || {
-            std::mem::forget(lock.acquire());
-            std::thread::park();
-        });
-        child.until_asleep();
-        child.kill();
-        (lock, child)
-    };
-    Act::new(
-        "bury, a child that held a lock",
-        props,
-        |_| (),
-        |(_, child), ()| embed::bury(child.pid()),
-    )
-    .judge(|(lock, child), _| {
-        bury_all();
-        drop(child);
-        let guard = lock.try_acquire().map_err(|_| "the lock of the dead")?;
-        if guard.recovered() {
-            Ok(())
-        } else {
-            Err("the lock does not say that its owner died".into())
-        }
-    })
-    .play_by(|sweep| sweep.thin(true).max_steps(1_000_000).shard(0, 197));
 }
