@@ -361,11 +361,6 @@ impl Helper {
         self.owner.map_or(Ok(()), bury)
     }
 
-    /// Its pid.
-    pub(super) fn pid(&self) -> u32 {
-        self.pid.as_raw_nonzero().get() as u32
-    }
-
     /// Which participant it is.
     pub(super) fn owner(&self) -> Option<Owner> {
         self.owner
