@@ -57,13 +57,6 @@ impl Seat {
         self.cell.as_ptr() == other.cell.as_ptr_range().end
     }
 
-    /// As a ringer that dies then leaves it.
-    #[cfg(test)]
-    pub(crate) fn say_pending(&self) {
-        let pending = crate::sync::raw::listener::PENDING;
-        self.listener().set_state(pending);
-    }
-
     fn listener(&self) -> RawListener<'_> {
         RawListener(&self.cell[0])
     }

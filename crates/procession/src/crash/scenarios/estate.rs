@@ -6,7 +6,6 @@
 
 use super::super::{Fault, Memory, Shared as Table, Traced, begin};
 use super::queue::Letter;
-use super::readiness::Ear;
 use super::stage::{Helper, UNIT, heap};
 use crate::atomic::AtomicU32 as Word;
 use crate::family::{Owner, forked_child};
@@ -129,7 +128,7 @@ fn waits_at_barrier(barrier: &Barrier, meanwhile: &mut dyn FnMut()) {
         .pass(shared.records(), &Detour::new(meanwhile), None);
 }
 
-/// Locks of every kind in its hands, asleep in a condition, for an event and at a barrier; missed at another, and owing a ring.
+/// Locks of every kind in its hands, asleep in a condition, for an event and at a barrier; missed at another.
 pub(super) fn locks_and_waits() -> Estate {
     let lock = Lock::new().expect("lock");
     let wanted = Lock::new().expect("lock");
@@ -140,7 +139,6 @@ pub(super) fn locks_and_waits() -> Estate {
     let event = Event::new().expect("event");
     let barrier = Barrier::new(2).expect("barrier");
     let missing = Barrier::selective(2).expect("barrier");
-    let ear = Ear::not_yet_rung();
     let victim = comes_to_its_end(&mut |die| {
         missing.take_part();
         forget((lock.acquire(), rlock.acquire(), rlock.acquire()));
@@ -186,10 +184,6 @@ pub(super) fn locks_and_waits() -> Estate {
                     "a party is missing, and nobody is told".into(),
                 ));
             }
-            if ear.drain()? != [100] {
-                return Err("an item is lost".into());
-            }
-            ear.works()?;
             event.set();
             barrier.reset();
             if (event.is_set(), barrier.is_broken(), barrier.n_waiting()) == (true, false, 0) {

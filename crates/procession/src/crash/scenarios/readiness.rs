@@ -14,26 +14,17 @@ use std::time::Instant;
 type Line = Queue<u64, Plain>;
 
 /// A queue and who listens to it.
-pub(super) struct Ear {
-    pub(super) queue: Line,
+struct Ear {
+    queue: Line,
     bell: Doorbell,
     seat: Seat,
 }
 
 impl Ear {
     /// Of an empty queue, armed.
-    pub(super) fn armed() -> Self {
+    fn armed() -> Self {
         let ear = Self::of(Queue::unbounded().expect("queue"));
         assert!(!ear.arm());
-        ear
-    }
-
-    /// An item is there, and whoever put it is dead or will die before it has rung.
-    pub(super) fn not_yet_rung() -> Self {
-        let ear = Self::armed();
-        put(&ear.queue, 100);
-        ear.bell.drain();
-        ear.seat.say_pending();
         ear
     }
 
@@ -71,7 +62,7 @@ impl Ear {
     }
 
     /// Takes all there is, if there was a ring, and nothing if there was none.
-    pub(super) fn drain(&self) -> Result<Vec<u64>, Fault> {
+    fn drain(&self) -> Result<Vec<u64>, Fault> {
         let mut found = Vec::new();
         while let Ok(number) = self.queue.try_get() {
             if found.is_empty() && !self.is_rung() {
@@ -86,7 +77,7 @@ impl Ear {
     }
 
     /// Armed again it is rung for the next item, and for nothing before.
-    pub(super) fn works(&self) -> Result<(), Fault> {
+    fn works(&self) -> Result<(), Fault> {
         for number in 900..903 {
             if self.arm() || self.is_rung() {
                 return Err("rung for what was taken".into());
