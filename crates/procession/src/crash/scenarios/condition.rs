@@ -60,6 +60,14 @@ fn works(condition: &Condition) -> Result<(), Fault> {
     }
 }
 
+/// One wait was ended by one notification, or by none if the victim died; the condition still works.
+fn told_once(condition: &Condition, told: usize, landing: Landing) -> Result<(), Fault> {
+    if told > 1 || (landing == Landing::Finished && told != 1) {
+        return Err(format!("one wait ended by {told} notifications").into());
+    }
+    works(condition)
+}
+
 /// The victim waits; the survivor notifies it.
 fn waiting(name: &str, fresh: fn() -> Condition) {
     Act::new(
@@ -72,13 +80,7 @@ fn waiting(name: &str, fresh: fn() -> Condition) {
         told.set(told.get() + condition.notify_one());
         true
     })
-    .judge(|(condition, told), killed| {
-        let finished = killed.landing == Landing::Finished;
-        if told.get() > 1 || (finished && told.get() != 1) {
-            return Err(format!("one wait ended by {told:?} notifications").into());
-        }
-        works(&condition)
-    })
+    .judge(|(condition, told), killed| told_once(&condition, told.get(), killed.landing))
     .play();
 }
 
@@ -281,13 +283,7 @@ fn crash_condition_steps() {
         told.set(told.get() + condition.notify_one());
         true
     })
-    .judge(|(condition, told), killed| {
-        let finished = killed.landing == Landing::Finished;
-        if told.get() > 1 || (finished && told.get() != 1) {
-            return Err(format!("one wait ended by {told:?} notifications").into());
-        }
-        works(&condition)
-    })
+    .judge(|(condition, told), killed| told_once(&condition, told.get(), killed.landing))
     .play_thinned();
 }
 
