@@ -130,6 +130,31 @@ def say_and_sleep(queue):
     time.sleep(1000)
 
 
+def killed_at_birth(ctx, how):
+    if how == "os.fork":
+        pid = os.fork()
+        while pid == 0:
+            time.sleep(1000)
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    else:
+        process = ctx.Process(target=time.sleep, args=(1000,))
+        process.start()
+        process.kill()
+        process.join()
+
+
+@pytest.mark.parametrize("how", ["Process", "os.fork"])
+def test_killed_at_birth(ctx, how):
+    reader, writer = ctx.Pipe(duplex=False)
+    for _ in range(20):
+        killed_at_birth(ctx, how)
+    # The forked ones were to hold it, too, though they never came up.
+    writer.close()
+    with pytest.raises(EOFError):
+        reader.recv()
+
+
 def test_sentinel_is_ready_at_the_end(ctx):
     process = ctx.Process(target=say_and_sleep, args=(queue := ctx.SimpleQueue(),))
     process.start()

@@ -35,6 +35,7 @@ class Popen(_stdlib.Popen):
             self.pid = fork(os.fork)
             if self.pid == 0:
                 _child.run(lambda: be(process_obj, _child.open_sentinel(parent), by_main_thread, mask))
+            _procession.forked_as(self.pid)
             self._watch(_child.open_sentinel(self.pid))
         finally:
             _signal.pthread_sigmask(_signal.SIG_SETMASK, mask)

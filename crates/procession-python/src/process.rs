@@ -89,6 +89,12 @@ fn fork_sibling() -> PyResult<u32> {
     Ok(forked.map_err(Raise::raise)?.unwrap_or(0))
 }
 
+/// Say that the child `pid` is what this thread has just forked: where it is killed before it has come up, what it held goes back to the others at once.
+#[pyfunction]
+fn forked_as(pid: u32) {
+    embed::forked_as(pid);
+}
+
 /// Have this process killed when the process `parent` has ended.
 #[pyfunction]
 #[pyo3(signature = (parent, *, by_main_thread = false))]
@@ -112,6 +118,7 @@ pub(crate) fn register(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(join_family, module)?)?;
     module.add_function(wrap_pyfunction!(leave_family, module)?)?;
     module.add_function(wrap_pyfunction!(fork_sibling, module)?)?;
+    module.add_function(wrap_pyfunction!(forked_as, module)?)?;
     module.add_function(wrap_pyfunction!(die_with, module)?)?;
     module.add_function(wrap_pyfunction!(bury, module)?)?;
     module.add_function(wrap_pyfunction!(cpu_count, module)?)?;

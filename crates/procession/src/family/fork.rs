@@ -4,7 +4,7 @@
 //! holder row *before* the fork (add before remove); other threads that take new holds meanwhile write them into both rows. The
 //! private caches are locked over the fork, so the child's copy of them is whole.
 
-use super::{Owner, reserve_place};
+use super::{Owner, reap_dead, reserve_place};
 use crate::heap::{self, Local, heap, me, set_me};
 use crate::sys::fork::{Fork, clone_as_sibling};
 use crate::sys::identity::Identity;
@@ -49,11 +49,29 @@ pub(crate) fn come_up(owner: Owner, identity: Identity) -> bool {
 pub(crate) fn fork_with_hooks() -> io::Result<Fork> {
     prepare();
     let forked = clone_as_sibling();
-    match forked {
-        Ok(Fork::Child) => in_child(),
-        _ => in_parent(),
+    if let Ok(Fork::Child) = forked {
+        in_child();
+        return forked;
+    }
+    // Before anybody is told that the fork is over: what came of it, which is no child of ours.
+    let place = heap().zip(CHILD.get());
+    match (place, &forked) {
+        (Some((heap, owner)), Ok(Fork::Parent(child))) => heap.note_pid(owner, child.pid),
+        (Some((heap, owner)), _) => heap.note_death(owner),
+        _ => {}
+    }
+    in_parent();
+    if let (Some((heap, _)), Err(_)) = (place, &forked) {
+        reap_dead(heap);
     }
     forked
+}
+
+/// Says that the process `pid` is what this thread forked last: where it dies before it has come up, others can prove it at once.
+pub(crate) fn forked_as(pid: u32) {
+    if let Some((heap, owner)) = heap().zip(forked_child()) {
+        heap.note_pid(owner, pid);
+    }
 }
 
 /// The three handlers, for tests that run them one by one.
@@ -77,6 +95,9 @@ pub(super) extern "C" fn prepare() {
 pub(super) extern "C" fn in_parent() {
     if let Some(heap) = heap() {
         heap.end_fork();
+        if let Some(child) = CHILD.get() {
+            heap.note_forked(child);
+        }
         GUARDS.with(|slot| slot.borrow_mut().take());
     }
 }
@@ -94,5 +115,75 @@ pub(super) extern "C" fn in_child() {
         }
         // Too many participants, or reaped before it began: it shares nothing. A stray use says so (`heap::me`).
         _ => heap::set_nobody(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::family::join;
+    use crate::heap::Presence;
+    use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
+    use std::time::{Duration, Instant};
+
+    /// As a fork by somebody who tells no pid, whose child stops, or is busy elsewhere, before the handlers have run in it.
+    #[expect(unsafe_code, reason = "fork without handlers")]
+    fn fork_one_that_does_not_come_up() -> (Pid, Owner) {
+        unsafe extern "C" {
+            fn _Fork() -> libc::pid_t;
+        }
+        prepare();
+        // SAFETY: the child makes one system call, again and again.
+        let pid = match unsafe { _Fork() } {
+            0 => loop {
+                // SAFETY: no preconditions.
+                unsafe { libc::pause() };
+            },
+            pid => Pid::from_raw(pid).expect("fork"),
+        };
+        in_parent();
+        (pid, forked_child().expect("a place"))
+    }
+
+    #[test]
+    fn one_that_never_came_up_is_found_once_it_is_dead() {
+        let heap = join().expect("family");
+        let (pid, owner) = fork_one_that_does_not_come_up();
+        for _ in 0..10 {
+            assert!(!heap.has_left(owner), "it lives");
+        }
+        let participant = &heap.participants()[owner.slot()];
+        let starting = (Presence::Starting, owner.generation());
+        assert_eq!(participant.presence(), starting);
+        kill_process(pid, Signal::KILL).expect("kill");
+        // Other tests' children, of whom it cannot be told yet that they are others, delay the proof.
+        let patience = Instant::now() + Duration::from_secs(20);
+        while !heap.has_left(owner) {
+            assert!(Instant::now() < patience, "not found");
+        }
+        waitpid(Some(pid), WaitOptions::empty()).expect("wait");
+        reap_dead(heap);
+        assert!(heap.is_known_gone(owner));
+    }
+
+    #[test]
+    fn one_whose_name_was_told_is_found_at_once() {
+        let heap = join().expect("family");
+        let (pid, owner) = fork_one_that_does_not_come_up();
+        CHILD.set(Some(owner));
+        forked_as(pid.as_raw_nonzero().get().cast_unsigned());
+        assert!(!heap.is_gone(owner), "it lives");
+        kill_process(pid, Signal::KILL).expect("kill");
+        waitpid(Some(pid), WaitOptions::empty()).expect("wait");
+        assert!(heap.is_gone(owner));
+    }
+
+    #[test]
+    fn a_fork_that_is_refused_leaves_no_place() {
+        let heap = join().expect("family");
+        // The tests have several threads.
+        assert!(fork_with_hooks().is_err());
+        let owner = forked_child().expect("a place");
+        assert!(heap.is_known_gone(owner));
     }
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::AtomicU32;
 
 /// Shortest time between two patrols of a family.
 const INTERVAL_MS: u64 = 20;
-/// Every so many patrols of this process also look for participants that exec'ed something else.
+/// Every so many patrols of this process also look for participants that exec'ed something else, or were forked by others and never came up.
 const DEEP_EVERY: u32 = 16;
 
 /// What a higher layer wants done when this process has a moment.
@@ -39,7 +39,9 @@ pub(crate) fn patrol() {
         .compare_exchange(then, now, Ordering::Relaxed, Ordering::Relaxed)
         .is_ok()
     {
-        look_around(heap);
+        static PATROLS: AtomicU32 = AtomicU32::new(0);
+        let deep = PATROLS.fetch_add(1, Ordering::Relaxed) % DEEP_EVERY == DEEP_EVERY - 1;
+        look_around(heap, deep);
     }
 }
 
@@ -47,14 +49,12 @@ pub(crate) fn patrol() {
 /// a family in which nobody waits for anything, nobody has looked for them.
 pub(crate) fn reserve_place(heap: &'static Heap, creator: Owner) -> Result<Owner, HeapError> {
     heap.reserve_slot(Some(creator)).or_else(|full| {
-        look_around(heap);
+        look_around(heap, true);
         heap.reserve_slot(Some(creator)).map_err(|_| full)
     })
 }
 
-fn look_around(heap: &'static Heap) {
-    static PATROLS: AtomicU32 = AtomicU32::new(0);
-    let deep = PATROLS.fetch_add(1, Ordering::Relaxed) % DEEP_EVERY == DEEP_EVERY - 1;
+fn look_around(heap: &'static Heap, deep: bool) {
     for owner in owners(heap, &[Presence::Live, Presence::Starting]) {
         if owner != me() {
             // Asking marks the dead as such.
@@ -72,11 +72,12 @@ fn look_around(heap: &'static Heap) {
 pub(crate) fn reap_process(pid: u32) {
     let Some(heap) = heap() else { return };
     for owner in owners(heap, &[Presence::Live, Presence::Starting]) {
-        let identity = heap.participants()[owner.slot()].identity();
-        if identity.is_some_and(|identity| identity.pid == pid) {
-            // Asking marks the dead as such.
-            heap.is_gone(owner);
-        }
+        // Asking marks the dead as such.
+        let _ = match heap.participants()[owner.slot()].identity() {
+            Some(identity) => identity.pid == pid && heap.is_gone(owner),
+            // Perhaps it is this one.
+            None => heap.has_left(owner),
+        };
     }
     reap_dead(heap);
 }

@@ -13,7 +13,12 @@
 //! reaper meanwhile it must not touch anything), LIVE or STARTING -> DEAD a CAS by whoever has the proof, DEAD -> FREE
 //! a store by the reaper as its very last step. The creator's slot is in the word itself, so that there is no moment at which a
 //! creator can die and leave a place of which nobody knows whose it was; before a creator's own slot becomes FREE, the places it
-//! reserved and never started a process for are declared dead ([`Heap::forsake`]). Whoever writes a name (`pid`, `started`) may be slow, and the place somebody else's
+//! reserved and never started a process for are declared dead ([`Heap::forsake`]).
+//!
+//! A process that dies before it has come up leaves a name if its creator told one. Who forks without asking us tells none: such a place only says that the fork
+//! is over ([`Heap::note_forked`]), and is dead when no child of its creator can be the one ([`Heap::was_stillborn`]).
+//!
+//! Whoever writes a name (`pid`, `started`) may be slow, and the place somebody else's
 //! by then: the names carry the generation, and an earlier one never replaces a later one ([`tell`]). So a slot is never given out while a trace of its last owner exists.
 
 use super::error::HeapError;
@@ -21,7 +26,7 @@ use super::layout::Participant;
 use super::mapping::Heap;
 use crate::atomic::{AtomicU64, Ordering};
 use crate::family::{GENERATION_BITS, MAX_PARTICIPANTS, Owner};
-use crate::sys::identity::Identity;
+use crate::sys::identity::{self, Identity};
 
 /// State of a slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,13 +54,16 @@ const CREATOR_SHIFT: u32 = STATE_BITS + GENERATION_BITS;
 const TOLD_SHIFT: u32 = 64 - GENERATION_BITS;
 const TOLD_MASK: u64 = (1 << TOLD_SHIFT) - 1;
 
-/// Writes a field of a name, unless a later generation has, or this one already something better than nothing.
+/// In the place of a pid: the fork is over, and which process it made nobody has said. No pid is as large.
+const FORKED: u64 = TOLD_MASK;
+
+/// Writes a field of a name, unless a later generation has, or this one already something and `value` is not a name.
 fn tell(cell: &AtomicU64, generation: u32, value: u64) {
     let _ = cell.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |old| {
         let ahead = ((old >> TOLD_SHIFT) as u32).wrapping_sub(generation) & GENERATION_MASK;
         let older = ahead > GENERATION_MASK / 2;
-        (older || (ahead == 0 && value != 0))
-            .then_some((u64::from(generation) << TOLD_SHIFT) | (value & TOLD_MASK))
+        let better = ahead == 0 && value != 0 && value != FORKED;
+        (older || better).then_some((u64::from(generation) << TOLD_SHIFT) | (value & TOLD_MASK))
     });
 }
 
@@ -207,6 +215,15 @@ impl Heap {
         self.participants()[owner.slot()].introduce(owner.generation(), identity);
     }
 
+    /// Says that the fork for which a slot was reserved is over, whatever came of it, without telling a name: whoever forked is not told it.
+    pub(crate) fn note_forked(&self, owner: Owner) {
+        tell(
+            &self.participants()[owner.slot()].pid,
+            owner.generation(),
+            FORKED,
+        );
+    }
+
     /// A creator's place is about to be free: what it reserved for processes that nobody can have started dies with it.
     pub(crate) fn forsake(&self, creator: usize) {
         for participant in self.participants().iter().take(self.slots_used()) {
@@ -264,19 +281,52 @@ impl Heap {
         }
     }
 
-    /// As [`Heap::is_gone`], and also true of a process that exec'ed another program; costs more.
+    /// As [`Heap::is_gone`], and also true of a process that exec'ed another program, or was forked and died before it came up; costs more.
     pub(crate) fn has_left(&self, owner: Owner) -> bool {
         if self.is_gone(owner) {
             return true;
         }
         let participant = &self.participants()[owner.slot()];
         let state = participant.presence();
-        let inode = self.header().inode.load(Ordering::Relaxed);
-        state == (Presence::Live, owner.generation())
-            && participant
+        if state.1 != owner.generation() {
+            return true;
+        }
+        let left = match state.0 {
+            Presence::Live => participant
                 .identity()
-                .is_some_and(|identity| identity.has_left(inode))
-            && self.declare_dead(participant, state)
+                .is_some_and(|identity| identity.has_left(self.inode())),
+            Presence::Starting => self.was_stillborn(participant),
+            Presence::Free | Presence::Dead => true,
+        };
+        left && self.declare_dead(participant, state)
+    }
+
+    /// Whether the process that a slot was reserved for is proved not to be there, though nobody has said who it is: it was forked ([`Heap::note_forked`]), and has not come up,
+    /// so it would be a child of its creator still, have the heap mapped, and be nobody whom we know. A living child that cannot be looked at proves nothing.
+    fn was_stillborn(&self, participant: &Participant) -> bool {
+        let (_, generation) = participant.presence();
+        let told = participant.pid.load(Ordering::SeqCst);
+        let forked = told == (u64::from(generation) << TOLD_SHIFT) | FORKED;
+        let creator = Owner::from_word(participant.creator.load(Ordering::SeqCst))
+            .filter(|creator| forked && !self.is_gone(*creator))
+            .and_then(|creator| self.participants()[creator.slot()].identity());
+        let Some(children) = creator.and_then(|creator| identity::children(creator.pid)) else {
+            return false;
+        };
+        // After the children were listed: one that comes up in between has a name, and its own slot is no longer this one.
+        let known: Vec<u32> = self
+            .participants()
+            .iter()
+            .take(self.slots_used())
+            .filter_map(|participant| Some(participant.identity()?.pid))
+            .collect();
+        children.iter().all(|child| {
+            known.contains(child) || identity::maps(*child, self.inode()) == Some(false)
+        })
+    }
+
+    fn inode(&self) -> u64 {
+        self.header().inode.load(Ordering::Relaxed)
     }
 
     fn declare_dead(&self, participant: &Participant, state: (Presence, u32)) -> bool {

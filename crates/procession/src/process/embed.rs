@@ -8,7 +8,7 @@
 //! child    join_family(invitation)
 //! ```
 //!
-//! A child that is forked needs nothing: the engine notices the fork.
+//! A child that is forked needs nothing: the engine notices the fork. Its parent says which process it is ([`forked_as`]).
 //!
 //! Waits that such a runtime must interrupt for its signals: [`interruptible`], [`ConditionWait`], [`BarrierArrival`].
 
@@ -171,6 +171,26 @@ pub fn fork_sibling() -> io::Result<Option<u32>> {
         Fork::Child => Ok(None),
         Fork::Parent(child) => Ok(Some(child.pid)),
     }
+}
+
+/// Says that the child `pid` is what this thread has just forked, by whatever means that run the C library's fork handlers. Nothing happens if it forked nothing.
+///
+/// Children whose parents say nothing are participants, too; the name is for those that are killed before they have come up: what such a child held (all that its
+/// parent held at the fork) is given back as soon as anybody looks. Of a child without a name the family has to find out that it is none of its parent's children, which
+/// takes part of a second longer.
+///
+/// # Crash safety
+/// If this process dies before, the child goes on, or its place dies with its parent's.
+///
+/// # Examples
+/// ```
+/// use procession::embed;
+///
+/// // As after `fork` returned this pid, which it did not here.
+/// embed::forked_as(4711);
+/// ```
+pub fn forked_as(pid: u32) {
+    crate::family::forked_as(pid);
 }
 
 /// Has this process killed when the process `parent` has ended; at once, if it has. It dies as any participant that is killed.

@@ -72,17 +72,47 @@ impl Identity {
     /// Whether the process is alive but no longer maps the family heap with this inode: it has exec'ed another
     /// program and cannot touch shared state any more. `false` when that cannot be read.
     pub(crate) fn has_left(&self, heap_inode: u64) -> bool {
-        let Ok(maps) = std::fs::read_to_string(format!("/proc/{}/maps", self.pid)) else {
-            return false;
-        };
-        let inode = heap_inode.to_string();
-        let maps_heap = maps
-            .lines()
-            .any(|line| line.split_ascii_whitespace().nth(4) == Some(inode.as_str()));
-        // A process that is ending shows an empty list for a moment: that is no proof.
         let ours = || matches!(open(self.pid), Some(Ok(pidfd)) if !self.was_replaced(&pidfd));
-        !maps.is_empty() && !maps_heap && ours()
+        maps(self.pid, heap_inode) == Some(false) && ours()
     }
+}
+
+/// Whether the process that has this pid maps the file with this inode. `None`: that cannot be read.
+pub(crate) fn maps(pid: u32, inode: u64) -> Option<bool> {
+    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
+    let inode = inode.to_string();
+    let maps_it = maps
+        .lines()
+        .any(|line| line.split_ascii_whitespace().nth(4) == Some(inode.as_str()));
+    // A process that is ending shows an empty list for a moment: that is no proof.
+    (!maps.is_empty()).then_some(maps_it)
+}
+
+/// The living children of a process; zombies are none. `None`: they cannot be listed.
+///
+/// All processes are looked at: the kernel's own list of a thread's children may leave some out while others end, and a look through all pids, in their order, does not.
+pub(crate) fn children(parent: u32) -> Option<Vec<u32>> {
+    let mut children = Vec::new();
+    for entry in std::fs::read_dir("/proc").ok()? {
+        let name = entry.ok()?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        // `None`: it has ended since.
+        let Some(stat) = read_stat(pid) else { continue };
+        let (state, its_parent) = parse_parent(&stat)?;
+        if its_parent == parent && !matches!(state, "Z" | "X") {
+            children.push(pid);
+        }
+    }
+    Some(children)
+}
+
+/// Fields 3 and 4 of `/proc/PID/stat`: the state and the parent.
+fn parse_parent(stat: &str) -> Option<(&str, u32)> {
+    let (_, fields) = stat.rsplit_once(')')?;
+    let mut fields = fields.split_ascii_whitespace();
+    Some((fields.next()?, fields.next()?.parse().ok()?))
 }
 
 /// A pidfd of the process that has this pid now; `None` if no process can have it.

@@ -2,8 +2,8 @@
 
 use crate::forked::{SOON, forever, fork, until};
 use procession::embed::{
-    Place, bury, die_with, duplicate, exact_readiness, fork_sibling, interruptible, is_there,
-    join_family, leave_family, look_around, participant, selective_barrier, take_part,
+    Place, bury, die_with, duplicate, exact_readiness, fork_sibling, forked_as, interruptible,
+    is_there, join_family, leave_family, look_around, participant, selective_barrier, take_part,
 };
 use procession::{Event, GetError, Handle, Lock, Pipe, Queue, RLock, RecvError};
 use rustix::event::{PollFd, PollFlags};
@@ -241,6 +241,24 @@ fn a_guest_killed_at_any_time_leaves_nothing() {
         child.kill().expect("kill");
         child.wait().expect("wait");
         bury(child.id());
+        drop(queue);
+        crate::wait_until_gone(|| Queue::<u32>::open(handle));
+    }
+}
+
+/// Killed at once after the fork, mostly before they have come up, whether their parent tells who they are or not.
+#[test]
+fn children_killed_at_birth_leave_nothing() {
+    for told in [true, false] {
+        let queue = Queue::<u32>::new(0).expect("queue");
+        let handle = queue.handle();
+        for _ in 0..20 {
+            let child = fork(forever);
+            if told {
+                forked_as(child.pid());
+            }
+            child.kill();
+        }
         drop(queue);
         crate::wait_until_gone(|| Queue::<u32>::open(handle));
     }
