@@ -78,8 +78,10 @@ pub(crate) struct Participant {
     pub(crate) pid: AtomicU64,
     pub(crate) started: AtomicU64,
     pub(crate) joined_ms: AtomicU64,
+    pub(crate) ward_pid: AtomicU64,
+    pub(crate) ward_started: AtomicU64,
     pub(crate) flags: AtomicU32,
-    pub(crate) spare: [AtomicU32; 7],
+    pub(crate) spare: [AtomicU32; 3],
 }
 const _: () = assert!(size_of::<Participant>() == 64);
 

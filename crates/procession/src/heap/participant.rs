@@ -108,6 +108,14 @@ impl Participant {
         self.flags.load(Ordering::Relaxed) & CLEAN != 0
     }
 
+    /// Who is kept ready by this participant, and is none itself; or was: whoever is asked about must be exactly that process.
+    fn ward(&self) -> Option<Identity> {
+        Some(Identity {
+            pid: u32::try_from(self.ward_pid.load(Ordering::SeqCst)).ok()?,
+            started: self.ward_started.load(Ordering::SeqCst),
+        })
+    }
+
     fn transition(&self, from: (Presence, u32), to: Presence) -> bool {
         let word = self.word.load(Ordering::SeqCst);
         unpack(word) == from
@@ -224,6 +232,17 @@ impl Heap {
         );
     }
 
+    /// Says that `owner` keeps this process ready, which is no participant yet (the forkserver's spare).
+    pub(crate) fn note_ward(&self, owner: Owner, ward: Identity) {
+        let participant = &self.participants()[owner.slot()];
+        participant
+            .ward_started
+            .store(ward.started, Ordering::SeqCst);
+        participant
+            .ward_pid
+            .store(u64::from(ward.pid), Ordering::SeqCst);
+    }
+
     /// A creator's place is about to be free: what it reserved for processes that nobody can have started dies with it.
     pub(crate) fn forsake(&self, creator: usize) {
         for participant in self.participants().iter().take(self.slots_used()) {
@@ -302,7 +321,7 @@ impl Heap {
     }
 
     /// Whether the process that a slot was reserved for is proved not to be there, though nobody has said who it is: it was forked ([`Heap::note_forked`]), and has not come up,
-    /// so it would be a child of its creator still, have the heap mapped, and be nobody whom we know. A living child that cannot be looked at proves nothing.
+    /// so it would be a child of its creator still, have the heap mapped, and be neither a participant nor kept ready by one. A living child that cannot be looked at proves nothing.
     fn was_stillborn(&self, participant: &Participant) -> bool {
         let (_, generation) = participant.presence();
         let told = participant.pid.load(Ordering::SeqCst);
@@ -314,14 +333,16 @@ impl Heap {
             return false;
         };
         // After the children were listed: one that comes up in between has a name, and its own slot is no longer this one.
-        let known: Vec<u32> = self
+        let known: Vec<Identity> = self
             .participants()
             .iter()
             .take(self.slots_used())
-            .filter_map(|participant| Some(participant.identity()?.pid))
+            .flat_map(|participant| [participant.identity(), participant.ward()])
+            .flatten()
             .collect();
-        children.iter().all(|child| {
-            known.contains(child) || identity::maps(*child, self.inode()) == Some(false)
+        children.iter().all(|&child| {
+            known.contains(&Identity::of(child))
+                || identity::maps(child, self.inode()) == Some(false)
         })
     }
 

@@ -266,8 +266,12 @@ pub(in super::super) fn serve(socket: OwnedFd) -> ! {
         Ok(taken) => loop {
             match clone_as_sibling() {
                 Ok(Fork::Child) => stand_by(socket, taken),
-                Ok(Fork::Parent(spare)) if wait_until_taken(&socket, &taken, &spare) => {}
-                Ok(Fork::Parent(_)) => std::process::exit(0),
+                Ok(Fork::Parent(spare)) => {
+                    the_heap().note_ward(me(), Identity::of(spare.pid));
+                    if !wait_until_taken(&socket, &taken, &spare) {
+                        std::process::exit(0);
+                    }
+                }
                 Err(error) => break error,
             }
         },
