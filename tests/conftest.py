@@ -5,6 +5,7 @@ import contextlib
 import gc
 import os
 import pathlib
+import signal
 import threading
 import time
 from multiprocessing import resource_sharer, resource_tracker
@@ -43,6 +44,8 @@ def warm():
 
 
 def pytest_configure(config):
+    # A shell without job control has what it starts in the background ignore Ctrl-C; the programs of the tests would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line(
         "markers", "leaves: a module whose tests may leave something behind; the argument says what"
     )
