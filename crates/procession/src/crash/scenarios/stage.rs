@@ -18,7 +18,7 @@ pub(super) const UNIT: usize = 64 * 1024;
 /// How long anybody may take to notice something.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often one looks for it before the time counts: where nobody runs for a while, the whole machine or this family of processes, time passes and nothing can happen.
-const LOOKS: u32 = 1000;
+const LOOKS: u32 = 10_000;
 /// The time from one look to the next, for others.
 const PAUSE: Duration = Duration::from_micros(50);
 
