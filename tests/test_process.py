@@ -130,29 +130,36 @@ def say_and_sleep(queue):
     time.sleep(1000)
 
 
-def killed_at_birth(ctx, how):
+def keep_and_sleep(writer):
+    time.sleep(1000)
+
+
+def killed_at_birth(ctx, how, writer):
     if how == "os.fork":
         pid = os.fork()
         while pid == 0:
             time.sleep(1000)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-    else:
-        process = ctx.Process(target=time.sleep, args=(1000,))
-        process.start()
-        process.kill()
-        process.join()
+        return None
+    process = ctx.Process(target=keep_and_sleep, args=(writer,))
+    process.start()
+    process.kill()
+    return process
 
 
 @pytest.mark.parametrize("how", ["Process", "os.fork"])
 def test_killed_at_birth(ctx, how):
     reader, writer = ctx.Pipe(duplex=False)
-    for _ in range(20):
-        killed_at_birth(ctx, how)
-    # The forked ones were to hold it, too, though they never came up.
+    processes = [killed_at_birth(ctx, how, writer) for _ in range(20)]
+    # They were to hold it, too, though they never came up: it was inherited, or on its way to them.
     writer.close()
     with pytest.raises(EOFError):
         reader.recv()
+    for process in processes:
+        if process is not None:
+            process.join()
+            assert process.exitcode == -signal.SIGKILL
 
 
 def test_sentinel_is_ready_at_the_end(ctx):

@@ -11,7 +11,7 @@ When one of them dies:
 
 - The template: we see it at the next start, kill the spares, and start a new template. A spare of which it had not told us yet finds nobody at the other end, tells us its pid, and ends.
 - A spare, before it has taken its order: its end of the socket pair is closed, with the order unread (the kernel says so: `ECONNRESET`), and another spare gets it. A start has an end
-  only when a spare has read the order, and has closed its socket to say so.
+  only when a spare has read the order, has opened the mail, and has closed its socket to say so.
 - Later it is a child that died. If it was relayed and the template has died, nobody knows its exit code: 255.
 - We: the others find our end of their sockets closed, or, if somebody has a copy of it, our pidfd readable, and end.
 """
@@ -61,7 +61,6 @@ class ForkServer:
         self._preload_modules = ["__main__"]
         self._socket = None
         self._sentinel = None
-        self._mail = None
         self._lock = threading.Lock()
 
     def set_forkserver_preload(self, modules_names):
@@ -84,7 +83,7 @@ class ForkServer:
 
         Args:
             fds: Descriptors that it gets copies of; see `get_inherited_fds`.
-            mail: Name of the queue.
+            mail: Name of the queue, which the process holds from now on.
 
         Returns:
             Its pid; its sentinel; and, unless it is our child, a descriptor from which its exit code can be read, else `None`.
@@ -154,12 +153,12 @@ class ForkServer:
                 mail.put((self._preload_modules, self._preparation_data(), popen_fork.is_main_thread()))
                 for _ in range(_SPARES):
                     ours.send(_WANTED)
-                pid = spawn.execute([theirs.fileno()], mail=mail.name, socket=theirs.fileno())
+                pid = spawn.execute([theirs.fileno()], mail, socket=theirs.fileno())
             self._sentinel = _child.open_sentinel(pid)
         except BaseException:
             ours.close()
             raise
-        self._socket, self._mail, self._forkserver_pid = ours, mail, pid
+        self._socket, self._forkserver_pid = ours, pid
 
     def _preparation_data(self):
         wanted = {"sys_path"}
@@ -190,7 +189,7 @@ class ForkServer:
         if self._forkserver_pid is not None:
             self._socket.close()
             os.close(self._sentinel)
-        self._socket = self._sentinel = self._mail = self._forkserver_pid = None
+        self._socket = self._sentinel = self._forkserver_pid = None
 
     def _after_fork(self):
         # The template is our parent's, and so are the threads that may have held the lock.
@@ -376,13 +375,14 @@ class _Template:
             # If the template has died before it could tell who we are, this does.
             self.tell(os.getpid(), 0)
             return 0
-        # This says that we have it.
+        mail, _forkserver._inherited_fds = order
+        mail = _procession.Queue.by_name(mail)
+        # This says that we have it: nobody else holds the mail from now on.
         ours.close()
         self.line.close()
         for number, handler in self.handlers.items():
             _signal.signal(number, handler)
-        mail, _forkserver._inherited_fds = order
-        return _spawned.main(_procession.Queue.by_name(mail), self.parent, self.by_main_thread, order[1])
+        return _spawned.main(mail, self.parent, self.by_main_thread, order[1])
 
     def wait_for_order(self, ours):
         """Return the name of the mail queue and descriptors; `None`: the parent is gone."""

@@ -29,8 +29,8 @@ class Popen(popen_spawn_posix.Popen):
         return len(self._fds) - 1
 
     def _launch(self, process_obj):
-        self._write_mail(process_obj)
-        self.pid, sentinel, self._exit_code_fd = forkserver.connect_to_new_process(self._fds, self._mail.name)
+        mail = self._write_mail(process_obj)
+        self.pid, sentinel, self._exit_code_fd = forkserver.connect_to_new_process(self._fds, mail.name)
         if self._exit_code_fd is None:
             self._watch(sentinel)
         else:

@@ -23,7 +23,8 @@ class _DupFd:
 class Popen(popen_fork.Popen):
     """A process that was started by spawn.
 
-    What it needs is put into a queue of its own in shared memory, `_mail`, that lives as long as this object: nothing is written to a pipe that nobody may read.
+    What it needs is put into a queue of its own in shared memory, its mail: nothing is written to a pipe that nobody may read. Once it is started it alone holds the mail, and what
+    the mail holds: if it dies before it has read it, that goes with it.
     """
 
     method = "spawn"
@@ -31,7 +32,6 @@ class Popen(popen_fork.Popen):
 
     def __init__(self, process_obj):
         self._fds = []
-        self._mail = _procession.Queue()
         super().__init__(process_obj)
 
     def duplicate_for_child(self, fd):
@@ -40,21 +40,22 @@ class Popen(popen_fork.Popen):
         return fd
 
     def _launch(self, process_obj):
-        self._write_mail(process_obj)
-        self.pid = spawn.execute(self._fds, mail=self._mail.name)
+        self.pid = spawn.execute(self._fds, self._write_mail(process_obj))
         self._watch(_child.open_sentinel(self.pid))
 
     def _write_mail(self, process_obj):
+        mail = _procession.Queue()
         set_spawning_popen(self)
         try:
             data = spawn.get_preparation_data(process_obj._name)
             # Whatever the mask of the interpreter that it comes up in: the child's is that of the thread which starts it, as if it were forked.
             mask = tuple(_signal.pthread_sigmask(_signal.SIG_BLOCK, ()))
             by_main_thread = popen_fork.is_main_thread()
-            self._mail.put((os.getpid(), process_obj.daemon, by_main_thread, mask, self._tracker(), data))
-            self._mail.put(process_obj)
+            mail.put((os.getpid(), process_obj.daemon, by_main_thread, mask, self._tracker(), data))
+            mail.put(process_obj)
         finally:
             set_spawning_popen(None)
+        return mail
 
     def _tracker(self):
         """Let the child share the resource tracker of `multiprocessing`, if one runs: for users of shared memory that has a name. Nothing else needs one."""

@@ -45,13 +45,15 @@ def get_command_line(**kwds):
     return [get_executable(), *options, "-c", program, "--multiprocessing-fork"]
 
 
-def execute(fds, **arguments):
-    """Start an interpreter that becomes a child with these arguments (see `_spawned.spawn_main`) and inherits these descriptors; its pid."""
+def execute(fds, mail, **arguments):
+    """Start an interpreter that becomes a child with these arguments (see `_spawned.spawn_main`), inherits these descriptors, and holds its mail from now on; its pid."""
     place = _procession.Place()
+    place.hold(mail)
     # Until it knows its mask, and can say so in a few words, Ctrl-C is not for the child: a half started interpreter has only a traceback to show.
     mask = _signal.pthread_sigmask(_signal.SIG_BLOCK, {_signal.SIGINT})
     try:
-        command = get_command_line(invitation=place.invitation, parent_pid=os.getpid(), **arguments)
+        arguments |= {"invitation": place.invitation, "mail": mail.name, "parent_pid": os.getpid()}
+        command = get_command_line(**arguments)
         pid = util.spawnv_passfds(get_executable(), command, [place.fd, *fds])
         place.taken_by(pid)
     finally:

@@ -1,6 +1,7 @@
 //! Places in the family for interpreters that Python starts.
 
 use crate::error::Raise;
+use crate::queue::PyQueue;
 use procession::embed;
 use procession::embed::Place;
 use pyo3::exceptions::PyValueError;
@@ -48,6 +49,12 @@ impl PyPlace {
     #[getter]
     fn invitation(&self) -> PyResult<String> {
         self.ask(Place::invitation)
+    }
+
+    /// Have the child hold a queue from now on: it can open it even if everybody else has let go, and what is in it goes with the child.
+    fn hold(&self, queue: &PyQueue) -> PyResult<()> {
+        let handle = queue.queue()?.handle();
+        self.ask(|place| place.hold(handle))
     }
 
     /// Say which process took the place.

@@ -36,6 +36,8 @@ pub(crate) struct Death {
     pub(crate) clean: bool,
     /// It held the object that is told of its death.
     pub(crate) held: bool,
+    /// That object: what its blocks belong to.
+    pub(crate) object: Container,
 }
 
 /// What every type of shared object says about itself. All-zero bytes must be a valid value.

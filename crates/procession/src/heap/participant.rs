@@ -332,18 +332,24 @@ impl Heap {
         let Some(children) = creator.and_then(|creator| identity::children(creator.pid)) else {
             return false;
         };
-        // After the children were listed: one that comes up in between has a name, and its own slot is no longer this one.
-        let known: Vec<Identity> = self
-            .participants()
+        // After the children were listed: one that comes up in between has a name.
+        let known = self.known_beside(participant);
+        children.iter().all(|&child| {
+            let child = Identity::of(child);
+            let is_known = child.started != 0 && known.contains(&child);
+            is_known || identity::maps(child.pid, self.inode()) == Some(false)
+        })
+    }
+
+    /// Everybody who has said who it is, except in this place: whoever is just coming up there has told its name, and the place is STARTING still. To know it for that would prove it dead.
+    fn known_beside(&self, place: &Participant) -> Vec<Identity> {
+        self.participants()
             .iter()
             .take(self.slots_used())
+            .filter(|participant| !std::ptr::eq(*participant, place))
             .flat_map(|participant| [participant.identity(), participant.ward()])
             .flatten()
-            .collect();
-        children.iter().all(|&child| {
-            known.contains(&Identity::of(child))
-                || identity::maps(child, self.inode()) == Some(false)
-        })
+            .collect()
     }
 
     fn inode(&self) -> u64 {
@@ -404,6 +410,25 @@ mod tests {
         let name = heap.participants()[next.slot()].identity();
         assert_eq!(name.map(|identity| identity.pid), Some(1));
         give_up(next);
+    }
+
+    #[test]
+    fn whoever_is_just_coming_up_is_not_known_by_that_place() {
+        let heap = join().expect("family");
+        let owner = heap.reserve_slot(Some(me())).expect("place");
+        let place = &heap.participants()[owner.slot()];
+        // As its child does, before it takes the place.
+        let itself = Identity {
+            pid: 4711,
+            started: 4711,
+        };
+        place.introduce(owner.generation(), itself);
+        assert_eq!(place.identity(), Some(itself));
+        assert!(!heap.known_beside(place).contains(&itself));
+        let ours = &heap.participants()[me().slot()];
+        assert!(heap.known_beside(ours).contains(&itself));
+        heap.note_death(owner);
+        reap_dead(heap);
     }
 
     #[test]

@@ -47,6 +47,10 @@ impl Heap {
                         owner: dead,
                         clean,
                         held,
+                        object: Container {
+                            index,
+                            generation: word.generation(),
+                        },
                     },
                 );
             }

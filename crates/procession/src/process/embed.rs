@@ -177,7 +177,7 @@ pub fn fork_sibling() -> io::Result<Option<u32>> {
 ///
 /// Children whose parents say nothing are participants, too; the name is for those that are killed before they have come up: what such a child held (all that its
 /// parent held at the fork) is given back as soon as anybody looks. Of a child without a name the family has to find out that it is none of its parent's children, which
-/// takes part of a second longer.
+/// takes up to two seconds longer.
 ///
 /// # Crash safety
 /// If this process dies before, the child goes on, or its place dies with its parent's.

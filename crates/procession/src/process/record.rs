@@ -3,19 +3,22 @@
 //! ```text
 //! phase:   STARTING -> RUNNING            the child has come up
 //! outcome: 0 -> Outcome                   stored last, after the answer it speaks of
-//! order:   0 -> block -> 0                put by the parent before the start, taken by the child
+//! order:   0 -> block -> 0                put by the parent before the start, taken by the child, or if it has died by its reaper
 //! answer:  inline bytes, or 0 -> block    put by the child, taken by the parent
 //! ```
 //! Each field has one writer at a time, and nobody waits here: the parent waits for the end of the process.
+//!
+//! What a child would have been given dies with it, though its parent may keep the record for long: others wait for the end of a pipe whose sender was on its way to the child.
 
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::channel::{block_payload, pack_block};
+use crate::family::Owner;
 use crate::heap::{Block, BlockRef, Container, Death, HeapError, Hold, Object, Shared};
 use crate::kinds::Kind;
 use std::convert::Infallible;
 
 /// Answers up to this size need no block: most children then never allocate in the heap.
-const INLINE_WORDS: usize = 27;
+const INLINE_WORDS: usize = 26;
 const INLINE: usize = INLINE_WORDS * 8;
 
 /// In a length: the block begins with a list of handles.
@@ -29,6 +32,8 @@ const RUNNING: u32 = 1;
 pub(crate) struct SharedProcess {
     phase: AtomicU32,
     outcome: AtomicU32,
+    /// Whose record it is, as a word of [`Owner`].
+    child: AtomicU64,
     order: AtomicU64,
     order_len: AtomicU64,
     answer: AtomicU64,
@@ -40,7 +45,12 @@ const _: () = assert!(size_of::<SharedProcess>() == 256);
 impl Object for SharedProcess {
     const KIND: Kind = Kind::Process;
 
-    fn reap(&self, _death: Death) {}
+    /// An order that the child had not taken is freed. As long as the dead child's hold is there nobody destroys the record, and nobody else touches the order.
+    fn reap(&self, death: Death) {
+        if death.held && self.child.load(Ordering::SeqCst) == u64::from(death.owner.to_word()) {
+            drop(detach(&self.order, death.object));
+        }
+    }
 
     fn contains(&self, block: BlockRef) -> bool {
         [&self.order, &self.answer]
@@ -133,12 +143,21 @@ fn put(record: &Shared<SharedProcess>, field: &AtomicU64, block: Block) {
 }
 
 fn take(record: &Shared<SharedProcess>, field: &AtomicU64, len: u64) -> Result<Payload, HeapError> {
+    let block = detach(field, record.container())?;
+    Ok(Payload::Block { block, len })
+}
+
+fn detach(field: &AtomicU64, record: Container) -> Result<Block, HeapError> {
     let reference = BlockRef::from_bits(field.load(Ordering::SeqCst))
         .ok_or(HeapError::Corrupt("a process record lacks a block"))?;
-    let block = Block::detach(reference, record.container(), || {
-        field.store(0, Ordering::SeqCst);
-    })?;
-    Ok(Payload::Block { block, len })
+    Block::detach(reference, record, || field.store(0, Ordering::SeqCst))
+}
+
+/// For the parent, before the start: whose record it is.
+pub(super) fn give(record: &Shared<SharedProcess>, child: Owner) {
+    record
+        .child
+        .store(u64::from(child.to_word()), Ordering::SeqCst);
 }
 
 /// For the child: it has come up.

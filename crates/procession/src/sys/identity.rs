@@ -88,24 +88,37 @@ pub(crate) fn maps(pid: u32, inode: u64) -> Option<bool> {
     (!maps.is_empty()).then_some(maps_it)
 }
 
-/// The living children of a process; zombies are none. `None`: they cannot be listed.
+/// The living children of a process; zombies are none. `None`: they cannot be listed, or not all of them.
 ///
 /// All processes are looked at: the kernel's own list of a thread's children may leave some out while others end, and a look through all pids, in their order, does not.
 pub(crate) fn children(parent: u32) -> Option<Vec<u32>> {
+    // Else it is no `/proc`, or that of another pid namespace, where the pids mean others.
+    let ourselves = std::fs::read_link("/proc/self").ok()?;
+    if ourselves.to_str() != Some(&std::process::id().to_string()) {
+        return None;
+    }
     let mut children = Vec::new();
+    // Where processes are hidden (`hidepid`), whoever hides a child hides its parent.
+    let mut is_parent_there = false;
     for entry in std::fs::read_dir("/proc").ok()? {
         let name = entry.ok()?.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        // `None`: it has ended since.
-        let Some(stat) = read_stat(pid) else { continue };
+        is_parent_there |= pid == parent;
+        let stat = match try_read_stat(pid) {
+            Ok(stat) => stat,
+            // It has ended since.
+            Err(Errno::NOENT | Errno::SRCH) => continue,
+            // It may be one: no descriptor is left, it may not be looked at, ...
+            Err(_) => return None,
+        };
         let (state, its_parent) = parse_parent(&stat)?;
         if its_parent == parent && !matches!(state, "Z" | "X") {
             children.push(pid);
         }
     }
-    Some(children)
+    is_parent_there.then_some(children)
 }
 
 /// Fields 3 and 4 of `/proc/PID/stat`: the state and the parent.
@@ -155,6 +168,10 @@ fn start_time(pid: u32) -> Option<u64> {
 }
 
 fn read_stat(pid: u32) -> Option<String> {
+    try_read_stat(pid).ok()
+}
+
+fn try_read_stat(pid: u32) -> Result<String, Errno> {
     // One read into a buffer of our own: this is on the way of every child that starts. The line is far shorter.
     let file = rustix::fs::open(
         format!("/proc/{pid}/stat"),
@@ -162,8 +179,8 @@ fn read_stat(pid: u32) -> Option<String> {
         Mode::empty(),
     );
     let mut bytes = [0; 1024];
-    let len = rustix::io::read(file.ok()?, &mut bytes).ok()?;
-    Some(String::from_utf8_lossy(&bytes[..len]).into_owned())
+    let len = rustix::io::read(file?, &mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes[..len]).into_owned())
 }
 
 fn parse_start_time(stat: &str) -> Option<u64> {
@@ -175,6 +192,8 @@ fn parse_start_time(stat: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    use std::os::fd::AsRawFd;
     use std::process::{Command, Stdio};
 
     #[test]
@@ -204,6 +223,41 @@ mod tests {
         assert!(identity.is_gone(), "an unreaped zombie is gone");
         child.wait().expect("reap");
         assert!(identity.is_gone(), "a reaped process is gone");
+    }
+
+    #[test]
+    #[expect(
+        unsafe_code,
+        reason = "a child with one thread, whose limits may be changed"
+    )]
+    fn children_who_cannot_all_be_looked_at_are_not_listed() {
+        let test = || {
+            let me = std::process::id();
+            let sleeper = Command::new("/bin/sh")
+                .args(["-c", "read _"])
+                .stdin(Stdio::piped())
+                .spawn();
+            let mut sleeper = sleeper.expect("start /bin/sh");
+            let limit = getrlimit(Resource::Nofile);
+            // One descriptor is left: for the list, but not for whom it names.
+            let next = std::fs::File::open("/dev/null").expect("open").as_raw_fd();
+            let one_more = Rlimit {
+                current: Some(u64::from(next.unsigned_abs()) + 1),
+                ..limit
+            };
+            setrlimit(Resource::Nofile, one_more).expect("limit");
+            let hidden = children(me);
+            setrlimit(Resource::Nofile, limit).expect("limit");
+            let seen = children(me) == Some(vec![sleeper.id()]);
+            drop(sleeper.stdin.take());
+            sleeper.wait().expect("reap");
+            (hidden, seen, children(me))
+        };
+        // SAFETY: the child uses nothing that another thread of the tests could have left locked.
+        let child = unsafe { crate::Process::fork_with_threads(test) }.expect("fork");
+        let (hidden, seen, afterwards) = child.join().expect("result");
+        assert_eq!((hidden, seen, afterwards), (None, true, Some(vec![])));
+        assert_eq!(children(u32::MAX), None, "there is no such parent");
     }
 
     #[test]

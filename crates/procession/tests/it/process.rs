@@ -52,6 +52,10 @@ fn sleep_long(_: ()) {
     std::thread::sleep(Duration::from_secs(1000));
 }
 
+fn keep(_: Queue<u8>) {
+    std::thread::sleep(Duration::from_secs(1000));
+}
+
 fn failure<R>(result: Result<R, JoinError>) -> JoinFailure {
     match result {
         Ok(_) => panic!("a result came"),
@@ -653,4 +657,25 @@ fn a_participant_is_there_until_its_process_has_ended() {
     }
     assert!(embed::is_there(embed::participant().expect("participant")));
     assert!(!embed::is_there(0));
+}
+
+/// What was on its way to a child goes with it, though its parent keeps the handle and looks at nothing.
+#[test]
+fn children_killed_at_birth_take_their_arguments_along() {
+    for method in METHODS {
+        let queue = Queue::new(0).expect("queue");
+        let handle = queue.handle();
+        let children: Vec<_> = (0..5)
+            .map(|_| {
+                let child = start(method, keep, queue.clone());
+                child.kill().expect("kill");
+                child
+            })
+            .collect();
+        drop(queue);
+        crate::wait_until_gone(|| Queue::<u8>::open(handle));
+        for child in children {
+            assert!(failure(child.join()) == killed());
+        }
+    }
 }

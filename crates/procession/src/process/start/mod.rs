@@ -102,6 +102,7 @@ fn place(
     record: &Shared<SharedProcess>,
 ) -> Result<Owner, StartError> {
     let owner = reserve_place(heap, me()).map_err(|source| no_place(name, source))?;
+    record::give(record, owner);
     heap.hold_for(owner.slot(), record.handle().index());
     Ok(owner)
 }
