@@ -11,17 +11,21 @@
 //!
 //! So a message that is never received, whose receiver dies, or that is received twice ("redelivery") leaks nothing, and a number is never reused while a receiver may
 //! ask for it: the object is held meanwhile.
+//!
+//! The table's lock is held over every fork: a child that found it locked by a thread that it lacks would stop in its first wait.
 
 use super::{explain, pack_hold};
 use crate::atomic::{AtomicU32, Ordering};
 use crate::family::{Owner, on_patrol};
 use crate::heap::{Death, Handle, HeapError, Object, Shared, me, the_heap};
 use crate::kinds::Kind;
+use crate::sys::atfork::on_fork;
 use crate::sys::doorbell::fetch;
 use rustix::io::Errno;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::cell::RefCell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 
 /// A descriptor on its way, as it lies in the heap.
 #[repr(C)]
@@ -51,6 +55,28 @@ static LENT: Mutex<Vec<Lent>> = Mutex::new(Vec::new());
 
 fn lent() -> MutexGuard<'static, Vec<Lent>> {
     LENT.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+thread_local! {
+    static HELD: RefCell<Option<MutexGuard<'static, Vec<Lent>>>> = const { RefCell::new(None) };
+}
+
+extern "C" fn before_fork() {
+    HELD.set(Some(lent()));
+}
+
+extern "C" fn after_fork() {
+    HELD.take();
+}
+
+/// Has duplicates closed in time, and the table whole in every forked child; from the first one on.
+fn watch_over() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // Fails only for lack of memory.
+        let _ = on_fork(before_fork, after_fork, after_fork);
+        on_patrol(Fd::release_sent_if_any);
+    });
 }
 
 /// A file descriptor that can travel inside messages: a socket, a file, a pipe, anything open.
@@ -165,7 +191,7 @@ impl Serialize for Fd {
                 "a file descriptor can only be serialised inside a message of procession (a queue, a pipe, a process argument)",
             ));
         }
-        on_patrol(Self::release_sent_if_any);
+        watch_over();
         lent().push(Lent {
             owner: me(),
             object: handle,
@@ -189,7 +215,8 @@ impl<'de> Deserialize<'de> for Fd {
 
 impl Fd {
     fn release_sent_if_any() {
-        if !lent().is_empty() {
+        // Where it is locked another thread is at it, or this one is about to fork: a patrol waits for neither.
+        if LENT.try_lock().is_ok_and(|lent| !lent.is_empty()) {
             Self::release_sent();
         }
     }
@@ -225,4 +252,42 @@ fn receive(object: &SharedFd) -> Result<OwnedFd, String> {
         Errno::MFILE | Errno::NFILE => format!("no file descriptor is free for the one that process {pid} sent: {errno}"),
         errno => format!("cannot copy file descriptor {number} of process {pid}: {errno}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::fork::{Fork, exit_now, fork};
+    use std::sync::mpsc;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    #[expect(unsafe_code, reason = "fork")]
+    fn a_child_does_not_wait_for_a_thread_it_left_behind() {
+        watch_over();
+        let (says, hears) = mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let held = lent();
+                says.send(()).expect("send");
+                // Long enough for a fork that would not wait for it.
+                std::thread::sleep(Duration::from_millis(50));
+                drop(held);
+            });
+            hears.recv().expect("held");
+            // SAFETY: the child touches the table only.
+            let child = match unsafe { fork() }.expect("fork") {
+                Fork::Child => {
+                    drop(lent());
+                    exit_now(0)
+                }
+                Fork::Parent(child) => child,
+            };
+            let patience = Instant::now() + Duration::from_secs(20);
+            let ended = child.pidfd.wait(Some(patience)).expect("wait");
+            let _ = child.pidfd.send_signal(crate::sys::signal::KILL);
+            let _ = child.pidfd.wait_status();
+            assert!(ended, "it waits for a lock that nobody will release");
+        });
+    }
 }
