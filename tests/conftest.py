@@ -5,6 +5,7 @@ import contextlib
 import gc
 import os
 import pathlib
+import signal
 import threading
 import time
 from multiprocessing import resource_sharer, resource_tracker
@@ -33,16 +34,22 @@ def ctx(method):
 @pytest.fixture(scope="session", autouse=True)
 def warm():
     """Start what a program keeps for good: the family's memory, the forkserver, the sockets for ringing and being rung."""
+    left, right = procession.Pipe()
+    before = descriptors()["socket"]
+    # A thread that has waited for channels keeps a bell for the next time; one whose time was over before it could sleep has none yet.
+    while descriptors()["socket"] == before:
+        connection.wait([right], 0.001)
     for method in METHODS:
         process = procession.get_context(method).Process(target=int)
         process.start()
         process.join()
-    left, right = procession.Pipe()
     right.fileno()
     left.send(None)
 
 
 def pytest_configure(config):
+    # A shell without job control has what it starts in the background ignore Ctrl-C; the programs of the tests would inherit that.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line(
         "markers", "leaves: a module whose tests may leave something behind; the argument says what"
     )
@@ -103,12 +110,6 @@ def children():
 
 def descriptors():
     """Return what our descriptors are, without the numbers of pipes and sockets."""
-    # A thread that has waited for several things keeps a bell for the next time: have it there at every look. Of a pipe with both ends: at the end of one whose other
-    # end is gone nobody waits.
-    ends = procession.Pipe()
-    connection.wait([ends[0]], 0.001)
-    for end in ends:
-        end.close()
     found = collections.Counter()
     for fd in os.listdir("/proc/self/fd"):
         if int(fd) == resource_tracker._resource_tracker._fd:

@@ -198,6 +198,11 @@ def test_asyncio(executor):
     assert executor.submit(square, 2).result() == 4
 
 
+def wait_until(event):
+    if event is not None:
+        event.wait()
+
+
 def test_maps(executor):
     expected = list(map(pow, range(40), range(40)))
     for chunksize in (1, 6, 50):
@@ -205,8 +210,10 @@ def test_maps(executor):
         lazy = executor.map(pow, iter(range(40)), range(50), chunksize=chunksize, buffersize=3)
         assert list(lazy) == expected
         assert list(executor.map(pow, range(40), range(40), chunksize=chunksize, timeout=1000)) == expected
+    go_on = procession.Event()
     with pytest.raises(TimeoutError):
-        list(executor.map(time.sleep, [0, 0.5], timeout=0.01))
+        list(executor.map(wait_until, [None, go_on], timeout=0.01))
+    go_on.set()
     results = executor.map(operator.truediv, [1, 1], [1, 0])
     assert next(results) == 1.0
     with pytest.raises(ZeroDivisionError):

@@ -378,8 +378,10 @@ def test_a_dead_worker_costs_its_call_alone(pool, number):
         except StopIteration:
             break
     assert arrived == [0, 1, 2, None, 4, 5, 6, 7, 8, 9]
+    slow = pool.apply_async(time.sleep, (1000,))
     with pytest.raises(procession.TimeoutError):
-        pool.apply_async(time.sleep, (0.05,)).get(timeout=0.001)
+        slow.get(timeout=0.001)
+    assert slow.cancel()
 
 
 def test_leaving_is_answered(pool):

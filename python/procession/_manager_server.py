@@ -46,10 +46,11 @@ class Server(_stdlib.Server):
         """Serve until told to stop, or until the process that started this one is gone."""
         process.current_process()._manager_server = self
         try:
-            self._start(self.accepter)
+            # Before anybody is let in: whoever is served finds all threads there.
             parent = process.parent_process()
             if parent is not None:
                 self._start(self._stop_with, parent.sentinel)
+            self._start(self.accepter)
             with contextlib.suppress(KeyboardInterrupt, SystemExit):
                 while not self.stop_event.wait(1):
                     self._let_go()

@@ -247,29 +247,39 @@ impl<'a> Watch<'a> {
     }
 
     fn sleep(&self, deadline: Deadline) -> Result<Vec<usize>, HeapError> {
+        if self.channels.is_empty() {
+            return self.sleep_on(None, deadline);
+        }
         let bell = match BELL.take() {
             Some((owner, bell)) if owner == me() => bell,
             // Of the process that we were forked from, or none.
             _ => Doorbell::new().map_err(failed)?,
         };
-        let result = self.sleep_on(&bell, deadline);
-        if !self.channels.is_empty() {
-            BELL.set(Some((me(), bell)));
-        }
+        let result = self.sleep_on(Some(&bell), deadline);
+        BELL.set(Some((me(), bell)));
         result
     }
 
-    fn sleep_on(&self, bell: &Doorbell, deadline: Deadline) -> Result<Vec<usize>, HeapError> {
+    /// Channels need a bell.
+    fn sleep_on(
+        &self,
+        bell: Option<&Doorbell>,
+        deadline: Deadline,
+    ) -> Result<Vec<usize>, HeapError> {
         let mut places = Places(Vec::with_capacity(self.channels.len()));
-        for &(_, channel, container) in &self.channels {
-            let seat = channel.listeners().claim(container, bell.name())?;
-            places.0.push((channel, seat));
+        let mut polled = self.fds.clone();
+        if let Some(bell) = bell {
+            for &(_, channel, container) in &self.channels {
+                let seat = channel.listeners().claim(container, bell.name())?;
+                places.0.push((channel, seat));
+            }
+            polled.push(bell.as_fd());
         }
-        let mut polled = vec![bell.as_fd()];
-        polled.extend(&self.fds);
         let mut slice = FIRST_SLICE;
         loop {
-            bell.drain();
+            if let Some(bell) = bell {
+                bell.drain();
+            }
             for (channel, seat) in &places.0 {
                 channel.listeners().arm(seat);
             }

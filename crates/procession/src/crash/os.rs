@@ -281,12 +281,16 @@ pub(super) fn catch_ticks() -> io::Result<()> {
     }
 }
 
+/// What the process does just now, as `/proc` says it: `S` asleep where a signal would wake it, `R` running or about to, `Z` gone and not reaped, ...
+pub(super) fn state(pid: Pid) -> Option<char> {
+    let stat = std::fs::read_to_string(format!("/proc/{}/stat", raw(pid))).ok()?;
+    let (_, rest) = stat.rsplit_once(") ")?;
+    rest.chars().next()
+}
+
 /// Whether the process sleeps in the kernel where a signal would wake it.
 pub(super) fn is_asleep(pid: Pid) -> bool {
-    std::fs::read_to_string(format!("/proc/{}/stat", raw(pid))).is_ok_and(|stat| {
-        stat.rsplit_once(')')
-            .is_some_and(|(_, rest)| rest.starts_with(" S"))
-    })
+    state(pid) == Some('S')
 }
 
 fn raw(pid: Pid) -> i32 {

@@ -31,7 +31,8 @@ impl Employee {
         pid: u32,
         recruit: Arc<dyn Recruit>,
     ) -> Result<Self, StartError> {
-        match Pidfd::open(pid) {
+        // One that has ended, and that somebody reaped, is a worker that died before it came up.
+        match Pidfd::open_even_if_gone(pid) {
             Ok(pidfd) => Ok(Self::Recruited(Recruited {
                 name,
                 pid,
@@ -40,7 +41,6 @@ impl Employee {
                 end: OnceLock::new(),
             })),
             Err(error) => {
-                // It has ended already, and somebody reaped it.
                 let status = recruit.part(pid, ExitStatus::Unknown);
                 let reason = format!("process {pid} {status}: {error}");
                 Err(StartError::Recruit { name, reason })

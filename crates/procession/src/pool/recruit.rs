@@ -52,6 +52,8 @@ use std::sync::Arc;
 pub trait Recruit: Send + Sync + 'static {
     /// Starts a process that will call [`work`] with `boot`, and gives its pid. No lock of the pool is held.
     ///
+    /// It may have ended by then; reap it in [`part`](Self::part), not before: a pid that is free may be somebody else's.
+    ///
     /// # Errors
     /// Whatever kept it from starting; its text becomes that of [`StartError::Recruit`].
     fn hire(&self, boot: &[u8], name: &str) -> Result<u32, Box<dyn Error + Send + Sync>>;

@@ -22,9 +22,9 @@
 //! dead process's status: rustix cannot know its argument type.
 #![expect(unsafe_code)]
 
-use super::error::failed;
+use super::error::{errno, failed};
 use super::signal;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::Errno;
 use rustix::process::{PidfdFlags, pidfd_open, pidfd_send_signal};
 use std::fmt;
@@ -157,6 +157,19 @@ impl Pidfd {
         pidfd_open(signal::to_pid(pid)?, PidfdFlags::empty())
             .map(Self::from)
             .map_err(|error| failed(format!("open process {pid}"), error))
+    }
+
+    /// As [`open`](Self::open); of a process that was reaped already, a descriptor that says so: it has ended, nobody knows how.
+    pub(crate) fn open_even_if_gone(pid: u32) -> io::Result<Self> {
+        match Self::open(pid) {
+            Err(error) if errno(&error) == Some(libc::ESRCH) => {
+                // Readable, as the pidfd would be; whatever else only a pidfd can answer fails, as it does for a stranger.
+                eventfd(1, EventfdFlags::CLOEXEC)
+                    .map(Self::from)
+                    .map_err(|error| failed(format!("stand in for process {pid}"), error))
+            }
+            opened => opened,
+        }
     }
 
     /// Waits until the process has ended; `false` says that the deadline came first. `None` waits for ever.

@@ -34,10 +34,18 @@ mod wait;
 
 /// Waits until an object is gone: children that other tests fork meanwhile hold all that this process holds, until they end.
 fn wait_until_gone<T>(open: impl Fn() -> Result<T, procession::HeapError>) {
+    // As long as any other test's children may take.
+    let patience = std::time::Instant::now() + 10 * forked::SOON;
     loop {
         match open() {
             // Those that were killed hold it until somebody looks for them.
-            Ok(_) => procession::embed::look_around(),
+            Ok(_) => {
+                assert!(
+                    std::time::Instant::now() < patience,
+                    "somebody holds it still"
+                );
+                procession::embed::look_around();
+            }
             Err(error) => return assert_eq!(error, procession::HeapError::Stale),
         }
     }

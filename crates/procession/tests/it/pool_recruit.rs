@@ -225,15 +225,6 @@ impl Recruit for Helpless {
     }
 }
 
-/// Says that it started a process that there is not.
-struct Liar;
-
-impl Recruit for Liar {
-    fn hire(&self, _boot: &[u8], _name: &str) -> Result<u32, Box<dyn Error + Send + Sync>> {
-        Ok(i32::MAX as u32)
-    }
-}
-
 #[test]
 fn a_pool_without_workers_is_none() {
     let refused = |builder: PoolBuilder| match builder.workers(2).name("crew").build() {
@@ -245,8 +236,38 @@ fn a_pool_without_workers_is_none() {
         (&name[..], &reason[..]),
         ("crew-1", "crew-1 does not want to")
     );
-    let (_, reason) = refused(Pool::builder().recruit(Liar));
-    assert!(reason.contains("2147483647"), "{reason}");
+}
+
+/// Its processes have ended, and were reaped, before it says who they are.
+struct Late(Embedder);
+
+impl Recruit for Late {
+    fn hire(&self, boot: &[u8], name: &str) -> Result<u32, Box<dyn Error + Send + Sync>> {
+        let pid = self.0.hire(boot, name)?;
+        let hired = self.0.hired.lock().expect("lock");
+        while hired[&pid].exit_status().is_none() {
+            std::thread::yield_now();
+        }
+        Ok(pid)
+    }
+
+    fn part(&self, pid: u32, status: ExitStatus) -> ExitStatus {
+        self.0.part(pid, status)
+    }
+}
+
+#[test]
+fn a_worker_that_has_ended_before_the_pool_knows_it_is_one_that_failed() {
+    let embedder = Embedder::new(Beginning::Refusing);
+    let pool = Pool::builder().workers(1).recruit(Late(embedder.clone()));
+    let pool = pool.build().expect("pool");
+    let error = pool.apply(square, 1).expect_err("broken");
+    assert!(
+        matches!(&error, TaskError::Broken(Broken::Initializer { message, .. }) if message == "no database"),
+        "{error}"
+    );
+    let parted = embedder.parted();
+    assert!(parted.iter().all(|status| *status == ExitStatus::Unknown));
 }
 
 #[test]

@@ -17,6 +17,10 @@ pub(super) const UNIT: usize = 64 * 1024;
 
 /// How long anybody may take to notice something.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How often one looks for it before the time counts: where nobody runs for a while, the whole machine or this family of processes, time passes and nothing can happen.
+const LOOKS: u32 = 10_000;
+/// The time from one look to the next, for others.
+const PAUSE: Duration = Duration::from_micros(50);
 
 static POINTS: AtomicU64 = AtomicU64::new(0);
 static INSTRUCTIONS: AtomicU64 = AtomicU64::new(0);
@@ -310,6 +314,28 @@ fn runs_are_whole(heap: &Heap) -> Result<(), Fault> {
     }
 }
 
+/// How long somebody is waited for, in time and in looks.
+struct Patience {
+    deadline: Instant,
+    looks: u32,
+}
+
+impl Patience {
+    fn new() -> Self {
+        Self {
+            deadline: Instant::now() + PATIENCE,
+            looks: 0,
+        }
+    }
+
+    /// After a look in vain: whether there will be another one, and a pause before it.
+    fn lasts(&mut self) -> bool {
+        self.looks += 1;
+        std::thread::sleep(PAUSE);
+        self.looks < LOOKS || Instant::now() < self.deadline
+    }
+}
+
 /// Another member of the family, a child of the lane that does something meanwhile. Killed when dropped.
 pub(super) struct Helper {
     pid: Pid,
@@ -329,10 +355,13 @@ impl Helper {
 
     /// Waits until the helper sleeps.
     pub(super) fn until_asleep(&self) {
-        let deadline = Instant::now() + PATIENCE;
-        while !os::is_asleep(self.pid) {
-            assert!(Instant::now() < deadline, "the helper does not fall asleep");
-            std::thread::sleep(Duration::from_micros(50));
+        let mut patience = Patience::new();
+        while !self.sleeps() {
+            let state = os::state(self.pid);
+            assert!(
+                patience.lasts(),
+                "the helper does not fall asleep, its state is {state:?}"
+            );
         }
     }
 
@@ -343,7 +372,7 @@ impl Helper {
 
     /// The helper comes to its end by itself, in time; then it is reaped.
     pub(super) fn joins(self) -> Result<(), Fault> {
-        let deadline = Instant::now() + PATIENCE;
+        let mut patience = Patience::new();
         loop {
             match os::wait(self.pid, false) {
                 Ok(Waited::Exited(0)) => break,
@@ -351,10 +380,8 @@ impl Helper {
                     self.ended.set(true);
                     return Err("the helper failed".into());
                 }
-                _ if Instant::now() > deadline => {
-                    return Err(Fault::Wedged("the helper waits for ever".into()));
-                }
-                _ => std::thread::sleep(Duration::from_micros(50)),
+                _ if patience.lasts() => {}
+                _ => return Err(Fault::Wedged("the helper waits for ever".into())),
             }
         }
         self.ended.set(true);
