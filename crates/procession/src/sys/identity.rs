@@ -77,14 +77,14 @@ impl Identity {
     }
 }
 
-/// Whether the process that has this pid maps the file with this inode. `None`: that cannot be read.
+/// Whether the process that has this pid maps the memory file with this inode. `None`: that cannot be read.
 pub(crate) fn maps(pid: u32, inode: u64) -> Option<bool> {
     let maps = read_maps(pid).ok()?;
     // A process that is ending shows an empty list for a moment: that is no proof.
     (!maps.is_empty()).then(|| lists(&maps, inode))
 }
 
-/// Whether a process that is there may map the file with this inode, now or later. One of another user does not: it cannot be looked at, and is none of ours.
+/// Whether a process that is there may map the memory file with this inode, now or later. One of another user does not: it cannot be looked at, and is none of ours.
 pub(crate) fn may_map(pid: u32, inode: u64) -> bool {
     match read_maps(pid) {
         // Without memory it is ending, or the kernel's own.
@@ -100,11 +100,16 @@ fn read_maps(pid: u32) -> std::io::Result<String> {
     std::fs::read_to_string(format!("/proc/{pid}/maps"))
 }
 
-/// Whether the file with this inode is in a list of mappings.
+/// Whether the memory file with this inode is in a list of mappings. The files of a disk have numbers of their own, which may be the same.
 fn lists(maps: &str, inode: u64) -> bool {
     let inode = inode.to_string();
-    maps.lines()
-        .any(|line| line.split_ascii_whitespace().nth(4) == Some(inode.as_str()))
+    maps.lines().any(|line| {
+        let mut fields = line.split_ascii_whitespace().skip(4);
+        fields.next() == Some(inode.as_str())
+            && fields
+                .next()
+                .is_some_and(|path| path.starts_with("/memfd:"))
+    })
 }
 
 /// The pids of all processes. `None`: they cannot be listed.
@@ -301,6 +306,15 @@ mod tests {
             };
             assert!(other.is_gone());
         }
+    }
+
+    #[test]
+    fn a_file_of_the_same_number_is_not_the_heap() {
+        let of_disk = "7f10-7f20 r-xp 00001000 fe:00 18714      /usr/lib/libpython3.so.1.0";
+        let heap = "7f30-7f40 rw-s 00000000 00:01 4711      /memfd:procession (deleted)";
+        let maps = format!("{of_disk}\n7f20-7f30 rw-p 00000000 00:00 0\n{heap}\n");
+        assert!(lists(&maps, 4711));
+        assert!(!lists(&maps, 18714) && !lists(&maps, 0) && !lists("", 4711));
     }
 
     #[test]
