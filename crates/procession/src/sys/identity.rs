@@ -18,6 +18,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{FsWord, Mode, OFlags, fstat, fstatfs};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A process, told apart from every other that ever had or will have its pid (until the next boot).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,14 +82,15 @@ impl Identity {
 pub(crate) fn maps(pid: u32, inode: u64) -> Option<bool> {
     let maps = read_maps(pid).ok()?;
     // A process that is ending shows an empty list for a moment: that is no proof.
-    (!maps.is_empty()).then(|| lists(&maps, inode))
+    let is_listed = lists(&maps, inode);
+    (is_listed || (!maps.is_empty() && is_telling(inode))).then_some(is_listed)
 }
 
 /// Whether a process that is there may map the memory file with this inode, now or later. One of another user does not: it cannot be looked at, and is none of ours.
 pub(crate) fn may_map(pid: u32, inode: u64) -> bool {
     match read_maps(pid) {
         // Without memory it is ending, or the kernel's own.
-        Ok(maps) => lists(&maps, inode),
+        Ok(maps) => lists(&maps, inode) || !is_telling(inode),
         Err(error) => !matches!(
             Errno::from_io_error(&error),
             Some(Errno::NOENT | Errno::SRCH | Errno::ACCESS | Errno::PERM)
@@ -98,6 +100,16 @@ pub(crate) fn may_map(pid: u32, inode: u64) -> bool {
 
 fn read_maps(pid: u32) -> std::io::Result<String> {
     std::fs::read_to_string(format!("/proc/{pid}/maps"))
+}
+
+/// Whether this system's lists would tell: ours names the heap, which we map.
+fn is_telling(inode: u64) -> bool {
+    static IS_TELLING: AtomicBool = AtomicBool::new(false);
+    let tells = || read_maps(std::process::id()).is_ok_and(|maps| lists(&maps, inode));
+    // What was seen once need not be read again; that it cannot be read now is not for ever.
+    let is_so = IS_TELLING.load(Ordering::Relaxed) || tells();
+    IS_TELLING.store(is_so, Ordering::Relaxed);
+    is_so
 }
 
 /// Whether the memory file with this inode is in a list of mappings. The files of a disk have numbers of their own, which may be the same.
