@@ -87,6 +87,7 @@ pub(super) extern "C" fn prepare() {
     let guards = (heap::lock_local(), heap::lock_known());
     GUARDS.with(|slot| *slot.borrow_mut() = Some(guards));
     if let Some(child) = child {
+        heap.note_forking(child);
         heap.begin_fork(child.slot());
     }
     CHILD.set(child);
@@ -162,6 +163,31 @@ mod tests {
             assert!(Instant::now() < patience, "not found");
         }
         waitpid(Some(pid), WaitOptions::empty()).expect("wait");
+        reap_dead(heap);
+        assert!(heap.is_known_gone(owner));
+    }
+
+    #[test]
+    #[expect(unsafe_code, reason = "fork")]
+    fn one_that_has_not_come_up_outlives_its_parent() {
+        let heap = join().expect("family");
+        let test = || {
+            let (pid, owner) = fork_one_that_does_not_come_up();
+            (pid.as_raw_nonzero().get(), owner.to_word())
+        };
+        // SAFETY: the child uses nothing that another thread of the tests could have left locked.
+        let parent = unsafe { crate::Process::fork_with_threads(test) }.expect("fork");
+        let (pid, owner) = parent.join().expect("result");
+        let (pid, owner) = (Pid::from_raw(pid), Owner::from_word(owner));
+        let (pid, owner) = pid.zip(owner).expect("a child");
+        for _ in 0..10 {
+            assert!(!heap.is_gone(owner) && !heap.has_left(owner), "it lives");
+        }
+        kill_process(pid, Signal::KILL).expect("kill");
+        let patience = Instant::now() + Duration::from_secs(20);
+        while !heap.has_left(owner) {
+            assert!(Instant::now() < patience, "not found");
+        }
         reap_dead(heap);
         assert!(heap.is_known_gone(owner));
     }

@@ -15,8 +15,8 @@
 //! creator can die and leave a place of which nobody knows whose it was; before a creator's own slot becomes FREE, the places it
 //! reserved and never started a process for are declared dead ([`Heap::forsake`]).
 //!
-//! A process that dies before it has come up leaves a name if its creator told one. Who forks without asking us tells none: such a place only says that the fork
-//! is over ([`Heap::note_forked`]), and is dead when no child of its creator can be the one ([`Heap::was_stillborn`]).
+//! A process that dies before it has come up leaves a name if its creator told one. Who forks without asking us tells none: such a place only says that it is for a fork
+//! ([`Heap::note_forking`]), and when that is over ([`Heap::note_forked`]); it is dead when no child of its creator can be the one, or if that is dead, too, nobody ([`Heap::was_stillborn`]).
 //!
 //! Whoever writes a name (`pid`, `started`) may be slow, and the place somebody else's
 //! by then: the names carry the generation, and an earlier one never replaces a later one ([`tell`]). So a slot is never given out while a trace of its last owner exists.
@@ -54,15 +54,22 @@ const CREATOR_SHIFT: u32 = STATE_BITS + GENERATION_BITS;
 const TOLD_SHIFT: u32 = 64 - GENERATION_BITS;
 const TOLD_MASK: u64 = (1 << TOLD_SHIFT) - 1;
 
-/// In the place of a pid: the fork is over, and which process it made nobody has said. No pid is as large.
+/// In the place of a pid: the process that will be here is being forked, and nobody has said which it is. No pid is as large.
+const FORKING: u64 = TOLD_MASK - 1;
+/// As [`FORKING`], and the fork is over.
 const FORKED: u64 = TOLD_MASK;
 
-/// Writes a field of a name, unless a later generation has, or this one already something and `value` is not a name.
+/// Writes a field of a name, unless a later generation has, or this one already something that says more.
 fn tell(cell: &AtomicU64, generation: u32, value: u64) {
     let _ = cell.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |old| {
         let ahead = ((old >> TOLD_SHIFT) as u32).wrapping_sub(generation) & GENERATION_MASK;
         let older = ahead > GENERATION_MASK / 2;
-        let better = ahead == 0 && value != 0 && value != FORKED;
+        let says_more = match value {
+            0 | FORKING => false,
+            FORKED => old & TOLD_MASK == FORKING,
+            _ => true,
+        };
+        let better = ahead == 0 && says_more;
         (older || better).then_some((u64::from(generation) << TOLD_SHIFT) | (value & TOLD_MASK))
     });
 }
@@ -101,6 +108,18 @@ impl Participant {
     fn introduce(&self, generation: u32, identity: Identity) {
         tell(&self.started, generation, identity.started);
         tell(&self.pid, generation, u64::from(identity.pid));
+    }
+
+    /// What this generation has been told in the place of a pid.
+    fn told(&self) -> Option<u64> {
+        let (_, generation) = self.presence();
+        let told = self.pid.load(Ordering::SeqCst);
+        (told >> TOLD_SHIFT == u64::from(generation)).then_some(told & TOLD_MASK)
+    }
+
+    /// Whether the place is for a process that is forked, and nobody has said which it is: [`FORKING`] or [`FORKED`].
+    fn nameless_fork(&self) -> Option<u64> {
+        self.told().filter(|told| matches!(*told, FORKING | FORKED))
     }
 
     /// Whether the participant left by itself, in order.
@@ -223,6 +242,15 @@ impl Heap {
         self.participants()[owner.slot()].introduce(owner.generation(), identity);
     }
 
+    /// Says that a slot was reserved for a process that is about to be forked: it may live though its creator has died, and nobody knows its name.
+    pub(crate) fn note_forking(&self, owner: Owner) {
+        tell(
+            &self.participants()[owner.slot()].pid,
+            owner.generation(),
+            FORKING,
+        );
+    }
+
     /// Says that the fork for which a slot was reserved is over, whatever came of it, without telling a name: whoever forked is not told it.
     pub(crate) fn note_forked(&self, owner: Owner) {
         tell(
@@ -247,7 +275,7 @@ impl Heap {
     pub(crate) fn forsake(&self, creator: usize) {
         for participant in self.participants().iter().take(self.slots_used()) {
             let state = participant.presence();
-            if participant.creator_slot() == Some(creator) && participant.identity().is_none() {
+            if participant.creator_slot() == Some(creator) && participant.told().is_none() {
                 self.declare_dead(participant, state);
             }
         }
@@ -320,25 +348,38 @@ impl Heap {
         left && self.declare_dead(participant, state)
     }
 
-    /// Whether the process that a slot was reserved for is proved not to be there, though nobody has said who it is: it was forked ([`Heap::note_forked`]), and has not come up,
-    /// so it would be a child of its creator still, have the heap mapped, and be neither a participant nor kept ready by one. A living child that cannot be looked at proves nothing.
+    /// Whether the process that a slot was reserved for is proved not to be there, though nobody has said who it is: it was forked, and has not come up,
+    /// so it would have the heap mapped, and be neither a participant nor kept ready by one. As long as its creator lives it would be a child of it, and only those are looked at.
     fn was_stillborn(&self, participant: &Participant) -> bool {
-        let (_, generation) = participant.presence();
-        let told = participant.pid.load(Ordering::SeqCst);
-        let forked = told == (u64::from(generation) << TOLD_SHIFT) | FORKED;
-        let creator = Owner::from_word(participant.creator.load(Ordering::SeqCst))
-            .filter(|creator| forked && !self.is_gone(*creator))
-            .and_then(|creator| self.participants()[creator.slot()].identity());
-        let Some(children) = creator.and_then(|creator| identity::children(creator.pid)) else {
+        let Some(stage) = participant.nameless_fork() else {
             return false;
         };
-        // After the children were listed: one that comes up in between has a name.
+        let creator = Owner::from_word(participant.creator.load(Ordering::SeqCst));
+        let Some(creator) = creator.filter(|creator| !self.is_gone(*creator)) else {
+            // Nobody forks for it any more. Who that may be is asked before who is known: one that comes up in between has a name.
+            let candidates = identity::processes();
+            let known = self.known_beside(participant);
+            return candidates.is_some_and(|pids| {
+                let is_known = |pid| is_among(&known, pid);
+                pids.iter()
+                    .all(|&pid| is_known(pid) || !identity::may_map(pid, self.inode()))
+            });
+        };
+        let parent = self.participants()[creator.slot()].identity();
+        let children = parent
+            .filter(|_| stage == FORKED)
+            .and_then(|parent| Some((parent.pid, identity::children(parent.pid)?)));
+        let Some((parent, children)) = children else {
+            return false;
+        };
         let known = self.known_beside(participant);
-        children.iter().all(|&child| {
-            let child = Identity::of(child);
-            let is_known = child.started != 0 && known.contains(&child);
-            is_known || identity::maps(child.pid, self.inode()) == Some(false)
-        })
+        let is_among_none = children.iter().all(|&child| {
+            is_among(&known, child) || identity::maps(child, self.inode()) == Some(false)
+        });
+        // A process that ends lets go of its memory first, and of its children, which are then somebody else's, later.
+        is_among_none
+            && identity::maps(parent, self.inode()) == Some(true)
+            && !self.is_gone(creator)
     }
 
     /// Everybody who has said who it is, except in this place: whoever is just coming up there has told its name, and the place is STARTING still. To know it for that would prove it dead.
@@ -366,7 +407,7 @@ impl Heap {
         if let Some(identity) = participant.identity() {
             return identity.is_gone();
         }
-        match Owner::from_word(participant.creator.load(Ordering::SeqCst)) {
+        let is_abandoned = match Owner::from_word(participant.creator.load(Ordering::SeqCst)) {
             Some(creator) => self.is_gone(creator),
             // The creator died (or is) between reserving the place and writing its name.
             None => participant.creator_slot().is_some_and(|slot| {
@@ -374,8 +415,16 @@ impl Heap {
                 let itself = std::ptr::eq(participant, &self.participants()[slot]);
                 presence != Presence::Free && !itself && self.is_gone(Owner::new(slot, generation))
             }),
-        }
+        };
+        // Asked last: it may have forked before it died, and the child goes on.
+        is_abandoned && participant.told().is_none()
     }
+}
+
+/// Whether the process that has this pid now is one of the `known`.
+fn is_among(known: &[Identity], pid: u32) -> bool {
+    let identity = Identity::of(pid);
+    identity.started != 0 && known.contains(&identity)
 }
 
 #[cfg(test)]

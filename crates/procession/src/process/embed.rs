@@ -180,7 +180,7 @@ pub fn fork_sibling() -> io::Result<Option<u32>> {
 /// takes up to two seconds longer.
 ///
 /// # Crash safety
-/// If this process dies before, the child goes on, or its place dies with its parent's.
+/// If this process dies before, the child goes on.
 ///
 /// # Examples
 /// ```

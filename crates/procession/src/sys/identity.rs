@@ -18,6 +18,7 @@ use rustix::fd::OwnedFd;
 use rustix::fs::{FsWord, Mode, OFlags, fstat, fstatfs};
 use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// A process, told apart from every other that ever had or will have its pid (until the next boot).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,35 +78,78 @@ impl Identity {
     }
 }
 
-/// Whether the process that has this pid maps the file with this inode. `None`: that cannot be read.
+/// Whether the process that has this pid maps the memory file with this inode. `None`: that cannot be read.
 pub(crate) fn maps(pid: u32, inode: u64) -> Option<bool> {
-    let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
-    let inode = inode.to_string();
-    let maps_it = maps
-        .lines()
-        .any(|line| line.split_ascii_whitespace().nth(4) == Some(inode.as_str()));
+    let maps = read_maps(pid).ok()?;
     // A process that is ending shows an empty list for a moment: that is no proof.
-    (!maps.is_empty()).then_some(maps_it)
+    let is_listed = lists(&maps, inode);
+    (is_listed || (!maps.is_empty() && is_telling(inode))).then_some(is_listed)
+}
+
+/// Whether a process that is there may map the memory file with this inode, now or later. One of another user does not: it cannot be looked at, and is none of ours.
+pub(crate) fn may_map(pid: u32, inode: u64) -> bool {
+    match read_maps(pid) {
+        // Without memory it is ending, or the kernel's own.
+        Ok(maps) => lists(&maps, inode) || !is_telling(inode),
+        Err(error) => !matches!(
+            Errno::from_io_error(&error),
+            Some(Errno::NOENT | Errno::SRCH | Errno::ACCESS | Errno::PERM)
+        ),
+    }
+}
+
+fn read_maps(pid: u32) -> std::io::Result<String> {
+    std::fs::read_to_string(format!("/proc/{pid}/maps"))
+}
+
+/// Whether this system's lists would tell: ours names the heap, which we map.
+fn is_telling(inode: u64) -> bool {
+    static IS_TELLING: AtomicBool = AtomicBool::new(false);
+    let tells = || read_maps(std::process::id()).is_ok_and(|maps| lists(&maps, inode));
+    // What was seen once need not be read again; that it cannot be read now is not for ever.
+    let is_so = IS_TELLING.load(Ordering::Relaxed) || tells();
+    IS_TELLING.store(is_so, Ordering::Relaxed);
+    is_so
+}
+
+/// Whether the memory file with this inode is in a list of mappings. The files of a disk have numbers of their own, which may be the same.
+fn lists(maps: &str, inode: u64) -> bool {
+    let inode = inode.to_string();
+    maps.lines().any(|line| {
+        let mut fields = line.split_ascii_whitespace().skip(4);
+        fields.next() == Some(inode.as_str())
+            && fields
+                .next()
+                .is_some_and(|path| path.starts_with("/memfd:"))
+    })
+}
+
+/// The pids of all processes. `None`: they cannot be listed.
+pub(crate) fn processes() -> Option<Vec<u32>> {
+    // Else it is no `/proc`, or that of another pid namespace, where the pids mean others.
+    let ourselves = std::fs::read_link("/proc/self").ok()?;
+    if ourselves.to_str() != Some(&std::process::id().to_string()) {
+        return None;
+    }
+    let mut pids = Vec::new();
+    for entry in std::fs::read_dir("/proc").ok()? {
+        let name = entry.ok()?.file_name();
+        pids.extend(name.to_str().and_then(|name| name.parse::<u32>().ok()));
+    }
+    Some(pids)
 }
 
 /// The living children of a process; zombies are none. `None`: they cannot be listed, or not all of them.
 ///
 /// All processes are looked at: the kernel's own list of a thread's children may leave some out while others end, and a look through all pids, in their order, does not.
 pub(crate) fn children(parent: u32) -> Option<Vec<u32>> {
-    // Else it is no `/proc`, or that of another pid namespace, where the pids mean others.
-    let ourselves = std::fs::read_link("/proc/self").ok()?;
-    if ourselves.to_str() != Some(&std::process::id().to_string()) {
+    let pids = processes()?;
+    // Where processes are hidden (`hidepid`), whoever hides a child hides its parent.
+    if !pids.contains(&parent) {
         return None;
     }
     let mut children = Vec::new();
-    // Where processes are hidden (`hidepid`), whoever hides a child hides its parent.
-    let mut is_parent_there = false;
-    for entry in std::fs::read_dir("/proc").ok()? {
-        let name = entry.ok()?.file_name();
-        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else {
-            continue;
-        };
-        is_parent_there |= pid == parent;
+    for pid in pids {
         let stat = match try_read_stat(pid) {
             Ok(stat) => stat,
             // It has ended since.
@@ -118,7 +162,7 @@ pub(crate) fn children(parent: u32) -> Option<Vec<u32>> {
             children.push(pid);
         }
     }
-    is_parent_there.then_some(children)
+    Some(children)
 }
 
 /// Fields 3 and 4 of `/proc/PID/stat`: the state and the parent.
@@ -230,7 +274,7 @@ mod tests {
         unsafe_code,
         reason = "a child with one thread, whose limits may be changed"
     )]
-    fn children_who_cannot_all_be_looked_at_are_not_listed() {
+    fn children_who_cannot_be_looked_at_are_not_listed() {
         let test = || {
             let me = std::process::id();
             let sleeper = Command::new("/bin/sh")
@@ -239,13 +283,12 @@ mod tests {
                 .spawn();
             let mut sleeper = sleeper.expect("start /bin/sh");
             let limit = getrlimit(Resource::Nofile);
-            // One descriptor is left: for the list, but not for whom it names.
             let next = std::fs::File::open("/dev/null").expect("open").as_raw_fd();
-            let one_more = Rlimit {
-                current: Some(u64::from(next.unsigned_abs()) + 1),
+            let none_left = Rlimit {
+                current: Some(u64::from(next.unsigned_abs())),
                 ..limit
             };
-            setrlimit(Resource::Nofile, one_more).expect("limit");
+            setrlimit(Resource::Nofile, none_left).expect("limit");
             let hidden = children(me);
             setrlimit(Resource::Nofile, limit).expect("limit");
             let seen = children(me) == Some(vec![sleeper.id()]);
@@ -275,6 +318,15 @@ mod tests {
             };
             assert!(other.is_gone());
         }
+    }
+
+    #[test]
+    fn a_file_of_the_same_number_is_not_the_heap() {
+        let of_disk = "7f10-7f20 r-xp 00001000 fe:00 18714      /usr/lib/libpython3.so.1.0";
+        let heap = "7f30-7f40 rw-s 00000000 00:01 4711      /memfd:procession (deleted)";
+        let maps = format!("{of_disk}\n7f20-7f30 rw-p 00000000 00:00 0\n{heap}\n");
+        assert!(lists(&maps, 4711));
+        assert!(!lists(&maps, 18714) && !lists(&maps, 0) && !lists("", 4711));
     }
 
     #[test]
