@@ -4,7 +4,7 @@
 //! millions of times, on many threads, and inside itself; panics of unmarked threads are none of our business. Where panics abort, nothing runs after
 //! the hook: it calls what the thread's callers left for that case.
 //!
-//! A forked child finds the hook installed if its parent had one, and then needs no lock that another thread may hold at the fork.
+//! A forked child finds the hook installed ([`expect`] before the fork), and needs no lock that another thread, which panics just then, may hold for ever.
 //! A program that replaces the hook without calling the one before it takes ours away: a panic is then still caught, with its message alone.
 
 use serde::{Deserialize, Serialize};
@@ -42,12 +42,17 @@ pub(super) fn rehearse() {
     LAST.set(None);
 }
 
+/// Installs the hook.
+pub(super) fn expect() {
+    HOOK.call_once(install);
+}
+
 /// Calls `function`; what a panic says goes to `abort` first if it will end the process at once.
 pub(crate) fn catch<R>(
     function: impl FnOnce() -> R,
     abort: impl Fn(&PanicReport) + 'static,
 ) -> Result<R, PanicReport> {
-    HOOK.call_once(install);
+    expect();
     if cfg!(panic = "abort") {
         ABORT.with_borrow_mut(|aborts| aborts.push(Box::new(abort)));
     }

@@ -7,7 +7,7 @@ use super::super::bootstrap;
 use super::super::builder::{Options, Stdio};
 use super::super::error::StartError;
 use super::super::process::{Core, Process};
-use super::super::{record, setup};
+use super::super::{panic, record, setup};
 use super::{by_main_thread, family, give_up, no_place, person, refused};
 use crate::family::forked_child;
 use crate::heap::HeapError;
@@ -40,6 +40,7 @@ where
     let person = person(&name, options.is_daemon(), by_main_thread());
     // What is buffered would otherwise be written by both.
     let _ = io::stdout().flush();
+    panic::expect();
     // Of a fork that was not ours.
     let _ = forked_child();
     let forked = fork_promised(options.promise).map_err(|error| {
