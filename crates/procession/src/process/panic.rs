@@ -4,15 +4,16 @@
 //! millions of times, on many threads, and inside itself; panics of unmarked threads are none of our business. Where panics abort, nothing runs after
 //! the hook: it calls what the thread's callers left for that case.
 //!
-//! A forked child finds the hook installed if its parent had one, and then needs no lock that another thread may hold at the fork.
+//! A forked child finds the hook installed, or not: nobody forks meanwhile, and so no lock of the standard library's is held by us then.
 //! A program that replaces the hook without calling the one before it takes ours away: a panic is then still caught, with its message alone.
 
+use super::children::state;
 use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
-use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What is known about a panic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +28,7 @@ pub(crate) struct PanicReport {
 
 type Abort = Box<dyn Fn(&PanicReport)>;
 
-static HOOK: Once = Once::new();
+static INSTALLED: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     /// How many calls of [`catch`] this thread is in.
@@ -47,7 +48,9 @@ pub(crate) fn catch<R>(
     function: impl FnOnce() -> R,
     abort: impl Fn(&PanicReport) + 'static,
 ) -> Result<R, PanicReport> {
-    HOOK.call_once(install);
+    if !INSTALLED.load(Ordering::Acquire) {
+        install();
+    }
     if cfg!(panic = "abort") {
         ABORT.with_borrow_mut(|aborts| aborts.push(Box::new(abort)));
     }
@@ -64,7 +67,12 @@ pub(crate) fn catch<R>(
     result.map_err(describe)
 }
 
+#[cold]
 fn install() {
+    let _no_fork = state();
+    if INSTALLED.load(Ordering::Acquire) {
+        return;
+    }
     let previous = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         if DEPTH.get() > 0 {
@@ -72,6 +80,7 @@ fn install() {
         }
         previous(info);
     }));
+    INSTALLED.store(true, Ordering::Release);
 }
 
 fn note(report: PanicReport) {
