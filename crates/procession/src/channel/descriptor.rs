@@ -16,16 +16,16 @@
 
 use super::{explain, pack_hold};
 use crate::atomic::{AtomicU32, Ordering};
-use crate::family::{Owner, on_patrol};
+use crate::family::{Owner, mind_forks, on_patrol};
 use crate::heap::{Death, Handle, HeapError, Object, Shared, me, the_heap};
 use crate::kinds::Kind;
-use crate::sys::atfork::on_fork;
+use crate::sys::atfork::Handlers;
 use crate::sys::doorbell::fetch;
 use rustix::io::Errno;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::cell::RefCell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
-use std::sync::{Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// A descriptor on its way, as it lies in the heap.
 #[repr(C)]
@@ -62,7 +62,9 @@ thread_local! {
 }
 
 extern "C" fn before_fork() {
-    HELD.set(Some(lent()));
+    if HELD.with_borrow(Option::is_none) {
+        HELD.set(Some(lent()));
+    }
 }
 
 extern "C" fn after_fork() {
@@ -71,12 +73,9 @@ extern "C" fn after_fork() {
 
 /// Has duplicates closed in time, and the table whole in every forked child; from the first one on.
 fn watch_over() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        // Fails only for lack of memory.
-        let _ = on_fork(before_fork, after_fork, after_fork);
-        on_patrol(Fd::release_sent_if_any);
-    });
+    static HANDLERS: Handlers = Handlers::new(before_fork, after_fork, after_fork);
+    mind_forks(&HANDLERS);
+    on_patrol(Fd::release_sent_if_any);
 }
 
 /// A file descriptor that can travel inside messages: a socket, a file, a pipe, anything open.
@@ -257,37 +256,11 @@ fn receive(object: &SharedFd) -> Result<OwnedFd, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::fork::{Fork, exit_now, fork};
-    use std::sync::mpsc;
-    use std::time::{Duration, Instant};
+    use crate::sys::atfork::child_comes_through;
 
     #[test]
-    #[expect(unsafe_code, reason = "fork")]
     fn a_child_does_not_wait_for_a_thread_it_left_behind() {
         watch_over();
-        let (says, hears) = mpsc::channel();
-        std::thread::scope(|scope| {
-            scope.spawn(move || {
-                let held = lent();
-                says.send(()).expect("send");
-                // Long enough for a fork that would not wait for it.
-                std::thread::sleep(Duration::from_millis(50));
-                drop(held);
-            });
-            hears.recv().expect("held");
-            // SAFETY: the child touches the table only.
-            let child = match unsafe { fork() }.expect("fork") {
-                Fork::Child => {
-                    drop(lent());
-                    exit_now(0)
-                }
-                Fork::Parent(child) => child,
-            };
-            let patience = Instant::now() + Duration::from_secs(20);
-            let ended = child.pidfd.wait(Some(patience)).expect("wait");
-            let _ = child.pidfd.send_signal(crate::sys::signal::KILL);
-            let _ = child.pidfd.wait_status();
-            assert!(ended, "it waits for a lock that nobody will release");
-        });
+        assert!(child_comes_through(lent, || drop(lent())));
     }
 }

@@ -5,13 +5,15 @@ use super::core::Channel;
 use super::listeners::Seat;
 use super::queue::SharedQueue;
 use crate::atomic::{AtomicU32, Ordering};
-use crate::family::{Owner, patrol};
+use crate::family::{Owner, mind_forks, patrol};
 use crate::heap::{Container, HeapError, Shared, me, myself};
+use crate::sys::atfork::Handlers;
 use crate::sys::doorbell::Alarm;
 use crate::sys::signal::Blocked;
+use std::cell::RefCell;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
 /// A process rings itself this often, however many it has, to look for dead peers.
@@ -24,6 +26,30 @@ static ALIVE: AtomicU32 = AtomicU32::new(0);
 static EXACT: AtomicBool = AtomicBool::new(false);
 /// The participant whose thread looks around. That of the process that we were forked from is none of ours.
 static LOOKOUT: AtomicU32 = AtomicU32::new(0);
+
+/// Read by whoever arms a descriptor, written by whoever forks: a child arms those of its parent anew, and finds none of them locked.
+static ARMING: RwLock<()> = RwLock::new(());
+
+static HANDLERS: Handlers = Handlers::new(before_fork, after_fork, after_fork);
+
+thread_local! {
+    static HELD: RefCell<Option<RwLockWriteGuard<'static, ()>>> = const { RefCell::new(None) };
+}
+
+fn keep_from_forking() -> RwLockReadGuard<'static, ()> {
+    mind_forks(&HANDLERS);
+    ARMING.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+extern "C" fn before_fork() {
+    if HELD.with_borrow(Option::is_none) {
+        HELD.set(Some(ARMING.write().unwrap_or_else(PoisonError::into_inner)));
+    }
+}
+
+extern "C" fn after_fork() {
+    HELD.take();
+}
 
 /// From now on descriptors say that there *is* something: for programs that take a readable descriptor at its word. Dead peers are looked for by a thread of this process,
 /// which exists while there are descriptors.
@@ -190,7 +216,28 @@ impl Readiness {
     /// # Errors
     /// In a forked child, the first time: as [`Queue::readiness`](crate::Queue::readiness). Else never.
     pub fn arm(&self) -> Result<bool, HeapError> {
+        if self.quiet()? {
+            // Not inside: it takes locks that a fork may hold while it waits for us.
+            patrol();
+        }
+        let _no_fork = keep_from_forking();
+        let seat = self.seat.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(seat) = seat.as_ref() else {
+            return Err(HeapError::Corrupt("a listener has no cell"));
+        };
+        let (channel, _) = self.watched.channel();
+        channel.listeners().arm(seat);
+        let ready = channel.is_ready();
+        if ready {
+            channel.listeners().ring_self(seat);
+        }
+        Ok(ready)
+    }
+
+    /// Forgets all rings so far; whether it had rung by itself.
+    fn quiet(&self) -> Result<bool, HeapError> {
         let (channel, container) = self.watched.channel();
+        let _no_fork = keep_from_forking();
         let mut seat = self.seat.lock().unwrap_or_else(PoisonError::into_inner);
         if !seat.as_ref().is_some_and(Seat::is_mine) {
             // The parent's: not to be drained, not to be given back.
@@ -200,19 +247,10 @@ impl Readiness {
             })?;
             *seat = Some(channel.listeners().claim(container, name)?);
         }
-        let Some(seat) = seat.as_ref() else {
-            return Err(HeapError::Corrupt("a listener has no cell"));
-        };
-        channel.listeners().settle(seat);
-        if self.alarm.drain() {
-            patrol();
+        if let Some(seat) = seat.as_ref() {
+            channel.listeners().settle(seat);
         }
-        channel.listeners().arm(seat);
-        let ready = channel.is_ready();
-        if ready {
-            channel.listeners().ring_self(seat);
-        }
-        Ok(ready)
+        Ok(self.alarm.drain())
     }
 }
 
@@ -248,5 +286,22 @@ impl Drop for Readiness {
         if let Some(seat) = seat.as_ref().filter(|seat| seat.is_mine()) {
             self.watched.channel().0.listeners().release(seat);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Queue;
+    use crate::sys::atfork::child_comes_through;
+
+    #[test]
+    fn a_child_arms_what_its_parent_was_arming() {
+        let queue = Queue::<u8>::unbounded().expect("queue");
+        let readiness = queue.readiness().expect("readiness");
+        let hold = || (keep_from_forking(), readiness.seat.lock());
+        assert!(child_comes_through(hold, || {
+            assert_eq!(readiness.arm(), Ok(false));
+        }));
     }
 }

@@ -2,24 +2,46 @@
 //!
 //! The child's memory holds copies of the parent's handles, so the child must hold what they name. The parent reserves the slot and copies its
 //! holder row *before* the fork (add before remove); other threads that take new holds meanwhile write them into both rows. The
-//! private caches are locked over the fork, so the child's copy of them is whole.
+//! private caches are locked over the fork, so the child's copy of them is whole; and nobody is halfway through becoming a member.
 
+use super::membership::lock_founding;
 use super::{Owner, reap_dead, reserve_place};
-use crate::heap::{self, Local, heap, me, set_me};
+use crate::heap::{self, Heap, Local, heap, myself, set_me};
+use crate::sys::atfork::Handlers;
 use crate::sys::fork::{Fork, clone_as_sibling};
 use crate::sys::identity::Identity;
+use rustix::io::Errno;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::sync::MutexGuard;
 
-type Guards = (
+type Caches = (
     MutexGuard<'static, Local>,
     Option<MutexGuard<'static, Vec<(u32, u32)>>>,
 );
 
+/// What is held over a fork.
+struct Guards {
+    _founding: MutexGuard<'static, ()>,
+    /// `None`: there is no family.
+    caches: Option<Caches>,
+}
+
+static HANDLERS: Handlers = Handlers::new(prepare, in_parent, in_child);
+
 thread_local! {
     static GUARDS: RefCell<Option<Guards>> = const { RefCell::new(None) };
     static CHILD: Cell<Option<Owner>> = const { Cell::new(None) };
+}
+
+/// Has forks handled: by the family, and then, when the child is somebody, by `handlers`.
+pub(crate) fn mind_forks(handlers: &'static Handlers) {
+    // Fails only for lack of memory; then forked children are none of the family, and use locks that another thread may have held.
+    let _ = mind_own_forks().and_then(|()| handlers.register());
+}
+
+pub(super) fn mind_own_forks() -> Result<(), Errno> {
+    HANDLERS.register()
 }
 
 /// The participant reserved for the child that this thread forked, or tried to fork, last; told once.
@@ -80,35 +102,52 @@ pub(crate) fn fork_hooks() -> (extern "C" fn(), extern "C" fn(), extern "C" fn()
     (prepare, in_parent, in_child)
 }
 
-pub(super) extern "C" fn prepare() {
-    let Some(heap) = heap() else { return };
-    // Before the caches are locked: making room reaps, and reaping frees.
-    let child = reserve_place(heap, me()).ok();
-    let guards = (heap::lock_local(), heap::lock_known());
-    GUARDS.with(|slot| *slot.borrow_mut() = Some(guards));
+extern "C" fn prepare() {
+    // Registered twice, it runs twice.
+    if GUARDS.with_borrow(Option::is_some) {
+        return;
+    }
+    CHILD.set(None);
+    let founding = lock_founding();
+    let caches = heap().map(begin);
+    GUARDS.set(Some(Guards {
+        _founding: founding,
+        caches,
+    }));
+}
+
+/// Reserves a place for the child, and keeps others from what it will find.
+fn begin(heap: &'static Heap) -> Caches {
+    // Before the caches are locked: making room reaps, and reaping frees. Who is nobody itself has no place to give.
+    let child = myself().and_then(|me| reserve_place(heap, me).ok());
+    let caches = (heap::lock_local(), heap::lock_known());
     if let Some(child) = child {
         heap.note_forking(child);
         heap.begin_fork(child.slot());
     }
     CHILD.set(child);
+    caches
 }
 
-pub(super) extern "C" fn in_parent() {
+extern "C" fn in_parent() {
+    let Some(guards) = GUARDS.take() else { return };
     if let Some(heap) = heap() {
         heap.end_fork();
         if let Some(child) = CHILD.get() {
             heap.note_forked(child);
         }
-        GUARDS.with(|slot| slot.borrow_mut().take());
     }
+    drop(guards);
 }
 
-pub(super) extern "C" fn in_child() {
+extern "C" fn in_child() {
+    let Some(guards) = GUARDS.take() else { return };
+    let Some((mut local, known)) = guards.caches else {
+        return;
+    };
+    local.forget();
+    drop((local, known));
     let Some(heap) = heap() else { return };
-    if let Some((mut local, known)) = GUARDS.with(|slot| slot.borrow_mut().take()) {
-        local.forget();
-        drop((local, known));
-    }
     match CHILD.take() {
         Some(child) if heap.activate_slot(child) => {
             set_me(child);
@@ -124,6 +163,7 @@ mod tests {
     use super::*;
     use crate::family::join;
     use crate::heap::Presence;
+    use crate::sys::atfork::child_comes_through;
     use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
     use std::time::{Duration, Instant};
 
@@ -202,6 +242,37 @@ mod tests {
         kill_process(pid, Signal::KILL).expect("kill");
         waitpid(Some(pid), WaitOptions::empty()).expect("wait");
         assert!(heap.is_gone(owner));
+    }
+
+    #[test]
+    fn a_child_does_not_wait_for_one_that_founds() {
+        mind_own_forks().expect("handlers");
+        assert!(child_comes_through(lock_founding, || drop(lock_founding())));
+    }
+
+    #[test]
+    fn handlers_that_were_registered_twice_run_once() {
+        let heap = join().expect("family");
+        prepare();
+        let child = CHILD.get().expect("a place");
+        prepare();
+        assert_eq!(CHILD.get(), Some(child));
+        heap.note_death(child);
+        in_parent();
+        in_parent();
+        assert_eq!(forked_child(), Some(child));
+        drop((lock_founding(), heap::lock_local()));
+        reap_dead(heap);
+    }
+
+    #[test]
+    fn who_got_no_place_can_fork() {
+        let _family = join().expect("family");
+        let act = || {
+            heap::set_nobody();
+            assert!(child_comes_through(|| (), || assert!(myself().is_none())));
+        };
+        assert!(child_comes_through(|| (), act));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::atomic::Ordering;
 use crate::heap::{CLEAN, Heap, HeapError, heap, install, myself, set_me};
 use crate::sys::atfork;
 use rustix::fd::OwnedFd;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Share of the machine's (or cgroup's) memory that a family heap may take, in percent.
 const LIMIT_PERCENT: u64 = 80;
@@ -19,12 +19,22 @@ pub(crate) fn join() -> Result<&'static Heap, HeapError> {
     }
 }
 
+/// Held while this process becomes a member, and over every fork: a child finds a whole family, or none.
+static FOUNDING: Mutex<()> = Mutex::new(());
+
+pub(super) fn lock_founding() -> MutexGuard<'static, ()> {
+    FOUNDING.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The same, from before the first fork that has to wait for it.
+fn begin_founding() -> Result<MutexGuard<'static, ()>, HeapError> {
+    fork::mind_own_forks().map_err(|errno| HeapError::system("register fork handlers", errno))?;
+    Ok(lock_founding())
+}
+
 #[cold]
 fn found() -> Result<&'static Heap, HeapError> {
-    static FOUNDING: Mutex<()> = Mutex::new(());
-    let _one_at_a_time = FOUNDING
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let _one_at_a_time = begin_founding()?;
     if let Some(heap) = heap() {
         return Ok(heap);
     }
@@ -37,6 +47,7 @@ fn found() -> Result<&'static Heap, HeapError> {
 
 /// Joins the family whose heap a parent handed down, as the participant it reserved.
 pub(crate) fn attach(fd: OwnedFd, owner: Owner) -> Result<&'static Heap, HeapError> {
+    let _one_at_a_time = begin_founding()?;
     enter(Heap::attach(fd)?, owner)
 }
 
@@ -49,8 +60,6 @@ fn enter(fresh: Heap, owner: Owner) -> Result<&'static Heap, HeapError> {
     }
     set_me(owner);
     let heap = install(fresh)?;
-    atfork::on_fork(fork::prepare, fork::in_parent, fork::in_child)
-        .map_err(|errno| HeapError::system("register fork handlers", errno))?;
     atfork::on_exit(leave);
     Ok(heap)
 }

@@ -21,7 +21,9 @@ mod waiter;
 #[cfg(all(test, not(procession_loom)))]
 pub(crate) use fork::fork_hooks;
 #[cfg(not(procession_loom))]
-pub(crate) use fork::{come_up, fork_with_hooks, forked_as, forked_child, leave_template};
+pub(crate) use fork::{
+    come_up, fork_with_hooks, forked_as, forked_child, leave_template, mind_forks,
+};
 #[cfg(not(procession_loom))]
 pub(crate) use invitation::{Invitation, Role};
 #[cfg(not(procession_loom))]

@@ -8,7 +8,7 @@ use crate::atomic::Ordering;
 use crate::family::Owner;
 use crate::heap::{Heap, HeapError, Presence, ShortWait, heap, me};
 use crate::sys::clock::monotonic_ms;
-use std::sync::OnceLock;
+use crate::sys::set_once::SetOnce;
 use std::sync::atomic::AtomicU32;
 
 /// Shortest time between two patrols of a family.
@@ -17,11 +17,11 @@ const INTERVAL_MS: u64 = 20;
 const DEEP_EVERY: u32 = 16;
 
 /// What a higher layer wants done when this process has a moment.
-static ERRAND: OnceLock<fn()> = OnceLock::new();
+static ERRAND: SetOnce<fn()> = SetOnce::new();
 
 /// Has `errand` run whenever this process patrols; there is room for one.
 pub(crate) fn on_patrol(errand: fn()) {
-    ERRAND.get_or_init(|| errand);
+    ERRAND.get_or_make(|| errand);
 }
 
 /// Looks for dead participants if nobody did lately, and reaps them.

@@ -3,14 +3,14 @@
 use super::board::{Bed, Board, Errands};
 use super::sentinel;
 use crate::atomic::{AtomicU32, Ordering};
-use crate::family::patrol;
+use crate::family::{self, patrol};
 use crate::heap::myself;
-use crate::sys::atfork;
+use crate::sys::atfork::Handlers;
 use crate::sys::futex::{self, Any};
 use crate::sys::signal::Blocked;
 use std::cell::RefCell;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 /// First sleep before looking around; each further one is twice as long ...
@@ -149,15 +149,14 @@ thread_local! {
 
 /// Has forks handled, from the first wait on.
 pub(super) fn mind_forks() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        // Fails only for lack of memory; then futures of a forked child wait for ever.
-        let _ = atfork::on_fork(before_fork, after_fork, in_child);
-    });
+    static HANDLERS: Handlers = Handlers::new(before_fork, after_fork, in_child);
+    family::mind_forks(&HANDLERS);
 }
 
 extern "C" fn before_fork() {
-    HELD.set(Some((board(), sentinel::lock())));
+    if HELD.with_borrow(Option::is_none) {
+        HELD.set(Some((board(), sentinel::lock())));
+    }
 }
 
 extern "C" fn after_fork() {

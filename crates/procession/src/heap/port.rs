@@ -9,8 +9,8 @@ use crate::family::Owner;
 use crate::sync::raw::{Deadline, Port, Slept};
 use crate::sys::clock::monotonic_ms;
 use crate::sys::futex;
+use crate::sys::set_once::SetOnce;
 use std::cell::Cell;
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Longest sleep of a short lock before it asks whether the owner is alive.
@@ -117,6 +117,6 @@ fn may_ask_kernel() -> bool {
 /// Whether more than one CPU is ours: on one, spinning only keeps the other side from running.
 #[inline]
 pub(crate) fn has_company() -> bool {
-    static COMPANY: OnceLock<bool> = OnceLock::new();
-    *COMPANY.get_or_init(|| std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1))
+    static COMPANY: SetOnce<bool> = SetOnce::new();
+    *COMPANY.get_or_make(|| std::thread::available_parallelism().is_ok_and(|cpus| cpus.get() > 1))
 }

@@ -3,13 +3,18 @@
 //! Only the parent can ask the system. So it notes the answer in shared memory when it learns it, and until it has asked the server is a zombie, whose
 //! exit status anybody may read. Between the two there is nothing to read for a moment: whoever asks then looks again a while ([`PATIENCE`]), and if the parent never notes it
 //! (it was reaped by other code), the status is unknown.
+//!
+//! The lock of the list of our own servers is held over every fork; the child starts with none.
 
+use crate::family::mind_forks;
 use crate::heap::HeapError;
 use crate::process::Process;
+use crate::sys::atfork::Handlers;
 use crate::sys::identity;
 use crate::sys::pidfd::ExitStatus;
 use crate::value::SharedAtomicU64;
 use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
@@ -29,10 +34,39 @@ pub(super) struct Fate {
 }
 
 /// Servers that this process started.
-static SERVERS: Mutex<Vec<Weak<Process<()>>>> = Mutex::new(Vec::new());
+static SERVERS: Mutex<Servers> = Mutex::new(Vec::new());
 
-fn servers() -> MutexGuard<'static, Vec<Weak<Process<()>>>> {
+type Servers = Vec<Weak<Process<()>>>;
+
+static HANDLERS: Handlers = Handlers::new(before_fork, after_fork, in_child);
+
+thread_local! {
+    static HELD: RefCell<Option<MutexGuard<'static, Servers>>> = const { RefCell::new(None) };
+}
+
+fn servers() -> MutexGuard<'static, Servers> {
+    mind_forks(&HANDLERS);
+    lock()
+}
+
+fn lock() -> MutexGuard<'static, Servers> {
     SERVERS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+extern "C" fn before_fork() {
+    if HELD.with_borrow(Option::is_none) {
+        HELD.set(Some(lock()));
+    }
+}
+
+extern "C" fn after_fork() {
+    HELD.take();
+}
+
+extern "C" fn in_child() {
+    if let Some(mut servers) = HELD.take() {
+        servers.clear();
+    }
 }
 
 /// Puts a server on the list of this process's own.
@@ -117,6 +151,13 @@ fn from_word(word: u64) -> Option<ExitStatus> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_child_does_not_wait_for_a_thread_it_left_behind() {
+        let fate = Fate::new(u32::MAX).expect("fate");
+        let act = || assert_eq!(fate.ask(), ExitStatus::Unknown);
+        assert!(crate::sys::atfork::child_comes_through(servers, act));
+    }
 
     #[test]
     fn what_is_noted_is_told() {

@@ -11,8 +11,9 @@ use super::task::{Job, LocalCall, Outcome, Output, Sink, TaskOptions};
 use super::threads::Threads;
 use crate::process::catch_panic;
 use crate::sync::raw::Deadline;
+use crate::sys::atfork::lock_unless_left;
 use std::any::Any;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 /// Who runs the tasks.
 #[derive(Clone)]
@@ -110,9 +111,16 @@ impl Crew {
     /// Has threads that wait look again.
     pub(super) fn announce(&self) {
         match self {
+            // In a forked copy nobody waits.
+            _ if !self.is_ours() => {}
             Self::Processes(hub) => hub.announce(),
             Self::Threads(threads) => threads.announce(),
         }
+    }
+
+    /// Locks what this crew's threads use. `None`: this is a forked copy, and a thread that holds it did not come along.
+    pub(super) fn lock<'a, T>(&self, mutex: &'a Mutex<T>) -> Option<MutexGuard<'a, T>> {
+        lock_unless_left(mutex, || self.is_ours())
     }
 
     /// Cancels a task; one that runs only if `running` says so, and never in a thread.
@@ -132,7 +140,9 @@ impl Crew {
 
     /// The caller will not wait now; the crew must look after what is outstanding.
     pub(super) fn entrust(&self) {
-        if let Self::Processes(hub) = self {
+        if let Self::Processes(hub) = self
+            && hub.is_ours()
+        {
             hub.entrust();
         }
     }
@@ -157,7 +167,7 @@ impl Crew {
     pub(super) fn is_finished(&self) -> bool {
         match self {
             Self::Processes(hub) => hub.is_ours() && hub.has_finished(),
-            Self::Threads(threads) => threads.has_finished(),
+            Self::Threads(threads) => threads.is_ours() && threads.has_finished(),
         }
     }
 

@@ -71,6 +71,11 @@ impl Arrivals {
         self.content.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// For those who take; `None`: as [`Crew::lock`].
+    pub(super) fn content_of(&self, crew: &Crew) -> Option<MutexGuard<'_, Content>> {
+        crew.lock(&self.content)
+    }
+
     pub(super) fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire) > 0
     }
@@ -97,8 +102,10 @@ impl Arrivals {
     }
 
     /// Has `callback` called once so many have arrived; at once if they have.
-    pub(super) fn tell_when(&self, expected: usize, callback: Callback) {
-        let mut content = self.content();
+    pub(super) fn tell_when(&self, crew: &Crew, expected: usize, callback: Callback) {
+        let Some(mut content) = self.content_of(crew) else {
+            return;
+        };
         content.expected = Some(expected);
         content.callbacks.push(callback);
         let callbacks = content.told_now();
@@ -107,8 +114,10 @@ impl Arrivals {
     }
 
     /// Takes what is ready.
-    pub(super) fn take(&self, into: &mut VecDeque<Option<Outcome>>) {
-        let mut content = self.content();
+    pub(super) fn take(&self, crew: &Crew, into: &mut VecDeque<Option<Outcome>>) {
+        let Some(mut content) = self.content_of(crew) else {
+            return;
+        };
         let outcomes = &mut content.outcomes;
         let gap = outcomes.iter().position(Option::is_none);
         let count = gap.unwrap_or(outcomes.len());
@@ -290,7 +299,9 @@ where
         if workers == 0 {
             return 1;
         }
-        let content = self.arrivals.content();
+        let Some(content) = self.arrivals.content_of(&self.crew) else {
+            return 0;
+        };
         let result = content.total.checked_div(content.arrived).unwrap_or(0);
         let argument = self.bytes.checked_div(self.submitted).unwrap_or(0);
         // Until the first results are there nobody knows how large they are.
@@ -339,7 +350,7 @@ where
     /// The next outcome, if it is there.
     pub(super) fn try_take(&mut self) -> Option<Outcome> {
         if self.taken.is_empty() && self.arrivals.is_ready() {
-            self.arrivals.take(&mut self.taken);
+            self.arrivals.take(&self.crew, &mut self.taken);
         }
         let outcome = self.taken.pop_front().flatten()?;
         self.received += 1;
@@ -379,7 +390,8 @@ where
     /// brings the last result.
     pub fn let_run(mut self, then: impl FnOnce() + Send + 'static) {
         self.received = self.submitted;
-        self.arrivals.tell_when(self.submitted, Box::new(then));
+        self.arrivals
+            .tell_when(&self.crew, self.submitted, Box::new(then));
         self.entrust();
     }
 }

@@ -110,6 +110,11 @@ impl<R> Future<R> {
         }
     }
 
+    /// `None`: as [`Crew::lock`].
+    fn content(&self) -> Option<MutexGuard<'_, Content>> {
+        self.crew.lock(&self.cell.content)
+    }
+
     /// Whether there is an outcome: a result, an error, or that it was cancelled.
     #[must_use]
     #[doc(alias = "ready")]
@@ -134,7 +139,7 @@ impl<R> Future<R> {
     #[must_use]
     #[doc(alias = "cancelled")]
     pub fn is_cancelled(&self) -> bool {
-        self.cell.content().cancelled
+        self.content().is_some_and(|content| content.cancelled)
     }
 
     /// Cancels the task, also if it runs: then its worker is killed and replaced, and nothing else is harmed. `false`: it has its outcome already, or runs in a
@@ -209,7 +214,9 @@ impl<R> Future<R> {
     /// `Future.add_done_callback`
     #[doc(alias = "add_done_callback")]
     pub fn on_done(&self, callback: impl FnOnce() + Send + 'static) {
-        let mut content = self.cell.content();
+        let Some(mut content) = self.content() else {
+            return;
+        };
         if self.is_done() {
             drop(content);
             return callback();
@@ -271,7 +278,11 @@ impl<R: DeserializeOwned + 'static> Future<R> {
             // Only in a forked copy nothing will come.
             return Err(TaskError::NotOurs);
         }
-        let outcome = self.cell.content().outcome.take();
+        let Some(mut content) = self.content() else {
+            return Err(TaskError::NotOurs);
+        };
+        let outcome = content.outcome.take();
+        drop(content);
         outcome.ok_or(TaskError::AlreadyTaken)??.read()
     }
 }
@@ -280,6 +291,9 @@ impl<R: DeserializeOwned + 'static> std::future::Future for Future<R> {
     type Output = Result<R, TaskError>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        if !self.crew.is_ours() {
+            return Poll::Ready(self.take());
+        }
         let mut content = self.cell.content();
         if self.is_done() {
             drop(content);
@@ -340,21 +354,23 @@ pub fn wait_futures<R>(
     let futures: Vec<_> = futures.into_iter().collect();
     let deadline = timeout.and_then(deadline_after);
     let failed = |future: &Future<R>| {
-        future.is_done() && matches!(future.cell.content().outcome, Some(Err(_)))
+        let content = future.content();
+        future.is_done() && content.is_some_and(|content| matches!(content.outcome, Some(Err(_))))
     };
+    // Copies that a fork made: what they have, they have; nothing more will come.
+    let awaited: Vec<_> = futures.iter().filter(|future| future.is_ours()).collect();
+    let all = || awaited.iter().all(|future| future.is_done());
     let is_enough = || match when {
-        ReturnWhen::AllCompleted => futures.iter().all(Future::is_done),
-        ReturnWhen::FirstCompleted => futures.is_empty() || futures.iter().any(Future::is_done),
-        ReturnWhen::FirstException => {
-            futures.iter().any(failed) || futures.iter().all(Future::is_done)
-        }
+        ReturnWhen::AllCompleted => all(),
+        ReturnWhen::FirstCompleted => awaited.is_empty() || futures.iter().any(Future::is_done),
+        ReturnWhen::FirstException => futures.iter().any(failed) || all(),
     };
-    wait_any_crew(&futures, &is_enough, deadline);
+    wait_any_crew(&awaited, &is_enough, deadline);
     futures.into_iter().partition(Future::is_done)
 }
 
 /// Waits on the crew of the futures; if they are of several, in turn.
-fn wait_any_crew<R>(futures: &[Future<R>], is_enough: &dyn Fn() -> bool, deadline: Deadline) {
+fn wait_any_crew<R>(futures: &[&Future<R>], is_enough: &dyn Fn() -> bool, deadline: Deadline) {
     let Some(first) = futures.first() else { return };
     if futures
         .iter()
@@ -400,8 +416,12 @@ pub fn as_completed<R>(futures: impl IntoIterator<Item = Future<R>>) -> AsComple
     let arrived = Arc::new(Mutex::new(std::collections::VecDeque::new()));
     for (index, future) in futures.iter().enumerate() {
         let arrived = Arc::clone(&arrived);
-        if let Some(future) = future {
+        let Some(future) = future else { continue };
+        if future.is_ours() {
             future.on_done(move || lock(&arrived).push_back(index));
+        } else {
+            // A copy that a fork made: nothing will come, and its result says so.
+            lock(&arrived).push_back(index);
         }
     }
     AsCompleted {
@@ -454,3 +474,41 @@ impl<R> Iterator for AsCompleted<R> {
 }
 
 impl<R> ExactSizeIterator for AsCompleted<R> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Executor;
+    use crate::sys::atfork::child_comes_through;
+    use std::sync::Barrier;
+
+    /// What a child may ask of its parent's futures.
+    #[test]
+    fn a_copy_never_waits() {
+        static GATE: Barrier = Barrier::new(2);
+        let executor = Executor::threads(1).expect("threads");
+        let submit = || executor.submit(|()| GATE.wait().is_leader(), ());
+        let future = submit().expect("future");
+        let many = executor
+            .map_with(&super::super::TaskOptions::new(), |x: u8| x, [1u8])
+            .expect("map");
+        let (cell, arrivals) = (Arc::clone(&future.cell), many.arrivals());
+        let act = || {
+            assert!(!future.is_cancelled() && !future.cancel());
+            future.on_done(|| ());
+            assert_eq!(future.result(), Err(TaskError::NotOurs));
+            let mut context = Context::from_waker(Waker::noop());
+            let (mut one, two) = (future, many);
+            let polled = std::future::Future::poll(Pin::new(&mut one), &mut context);
+            assert_eq!(polled, Poll::Ready(Err(TaskError::NotOurs)));
+            assert!(!two.is_done() && two.results().is_err());
+            two.on_done(|| ());
+            let (done, pending) = wait_futures([one], None, ReturnWhen::AllCompleted);
+            assert_eq!((done.len(), pending.len()), (0, 1));
+            assert_eq!(as_completed(pending).count(), 1);
+        };
+        let hold = || (cell.content.lock(), arrivals.content());
+        assert!(child_comes_through(hold, act));
+        GATE.wait();
+    }
+}

@@ -255,6 +255,9 @@ where
                 Step::End => return Poll::Ready(None),
                 Step::Wait => {}
             }
+            if !self.feed.crew.is_ours() {
+                return Poll::Ready(Some(Err(TaskError::NotOurs)));
+            }
             if self.feed.arrivals.wake_when_ready(waker) {
                 self.feed.entrust();
                 return Poll::Pending;
@@ -405,10 +408,16 @@ impl<R: Portable> MapFuture<R> {
 }
 
 impl<R> MapFuture<R> {
+    #[cfg(test)]
+    pub(super) fn arrivals(&self) -> Arc<Arrivals> {
+        Arc::clone(&self.arrivals)
+    }
+
     /// Items that have their outcome.
     #[must_use]
     pub fn done(&self) -> usize {
-        self.arrivals.content().arrived
+        let content = self.arrivals.content_of(&self.crew);
+        content.map_or(0, |content| content.arrived)
     }
 
     /// Whether all have.
@@ -420,7 +429,8 @@ impl<R> MapFuture<R> {
 
     /// Calls `callback` once all items have their outcome; at once if they have. It runs in whatever thread brings the last one, and must not wait for long.
     pub fn on_done(&self, callback: impl FnOnce() + Send + 'static) {
-        self.arrivals.tell_when(self.total, Box::new(callback));
+        self.arrivals
+            .tell_when(&self.crew, self.total, Box::new(callback));
         self.crew.entrust();
     }
 
@@ -474,7 +484,7 @@ impl<R: DeserializeOwned + 'static> MapFuture<R> {
             return Err(TaskError::NotOurs);
         }
         let mut outcomes = VecDeque::new();
-        self.arrivals.take(&mut outcomes);
+        self.arrivals.take(&self.crew, &mut outcomes);
         let results = outcomes.into_iter().flatten();
         Ok(results
             .map(|outcome| outcome.and_then(super::task::Output::read))

@@ -1,17 +1,20 @@
 //! All children of this process that nobody has seen the end of, and what becomes of them when this process ends.
 //!
-//! One lock guards the list and who we are. It is held over every fork, so the child finds it whole; the child
+//! One lock guards the list and who we are. It is held over every fork, from its first use on, so the child finds it whole; the child
 //! starts with no children.
 
 use super::current::Me;
 use super::process::Core;
 use super::start::forkserver::Template;
+use crate::family::mind_forks;
 use crate::heap::myself;
+use crate::sys::atfork::{self, Handlers};
 use crate::sys::pidfd::{ExitStatus, ProcessUsage};
-use crate::sys::{atfork, signal};
+use crate::sys::signal;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::cell::RefCell;
-use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long daemonic children have to end after SIGTERM when their parent exits; then they are killed.
@@ -35,7 +38,14 @@ static STATE: Mutex<State> = Mutex::new(State {
     started: 0,
 });
 
+static HANDLERS: Handlers = Handlers::new(before_fork, after_fork, in_child);
+
 pub(super) fn state() -> MutexGuard<'static, State> {
+    mind_forks(&HANDLERS);
+    lock()
+}
+
+fn lock() -> MutexGuard<'static, State> {
     STATE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -44,7 +54,9 @@ thread_local! {
 }
 
 extern "C" fn before_fork() {
-    HELD.set(Some(state()));
+    if HELD.with_borrow(Option::is_none) {
+        HELD.set(Some(lock()));
+    }
 }
 
 extern "C" fn after_fork() {
@@ -63,14 +75,14 @@ extern "C" fn in_child() {
     }
 }
 
-/// Has forks and the end of this process handled; from the first start on.
+/// Has the end of this process handled; from the first start on.
 pub(super) fn watch_over() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        // Fails only for lack of memory; then a forked child takes our children for its own until it asks.
-        let _ = atfork::on_fork(before_fork, after_fork, in_child);
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if !DONE.load(Ordering::Acquire) {
+        // By two threads that come at once: twice, which does no harm.
         atfork::on_exit(at_exit);
-    });
+        DONE.store(true, Ordering::Release);
+    }
 }
 
 /// Puts a child on the list, and takes those off that have ended.
@@ -233,5 +245,16 @@ pub(super) fn end_all() {
     for other in &others {
         let _ = other.wait(None);
         other.settle();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::atfork::child_comes_through;
+
+    #[test]
+    fn a_child_does_not_wait_for_a_thread_it_left_behind() {
+        assert!(child_comes_through(state, || drop(state())));
     }
 }

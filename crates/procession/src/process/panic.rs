@@ -4,15 +4,17 @@
 //! millions of times, on many threads, and inside itself; panics of unmarked threads are none of our business. Where panics abort, nothing runs after
 //! the hook: it calls what the thread's callers left for that case.
 //!
-//! A forked child finds the hook installed ([`expect`] before the fork), and needs no lock that another thread, which panics just then, may hold for ever.
+//! A forked child finds the hook installed, by [`expect`] before the fork, or by a thread that kept others from forking: it needs no lock of the standard library's that a thread
+//! which panics just then may hold for ever.
 //! A program that replaces the hook without calling the one before it takes ours away: a panic is then still caught, with its message alone.
 
+use super::children::state;
 use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
-use std::sync::Once;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// What is known about a panic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,7 +29,7 @@ pub(crate) struct PanicReport {
 
 type Abort = Box<dyn Fn(&PanicReport)>;
 
-static HOOK: Once = Once::new();
+static INSTALLED: AtomicBool = AtomicBool::new(false);
 
 thread_local! {
     /// How many calls of [`catch`] this thread is in.
@@ -44,7 +46,9 @@ pub(super) fn rehearse() {
 
 /// Installs the hook.
 pub(super) fn expect() {
-    HOOK.call_once(install);
+    if !INSTALLED.load(Ordering::Acquire) {
+        install();
+    }
 }
 
 /// Calls `function`; what a panic says goes to `abort` first if it will end the process at once.
@@ -69,7 +73,12 @@ pub(crate) fn catch<R>(
     result.map_err(describe)
 }
 
+#[cold]
 fn install() {
+    let _no_fork = state();
+    if INSTALLED.load(Ordering::Acquire) {
+        return;
+    }
     let previous = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         if DEPTH.get() > 0 {
@@ -77,6 +86,7 @@ fn install() {
         }
         previous(info);
     }));
+    INSTALLED.store(true, Ordering::Release);
 }
 
 fn note(report: PanicReport) {

@@ -9,6 +9,7 @@ use super::{PanicReport, start};
 use crate::channel::unpack;
 use crate::family::{Owner, reap_dead};
 use crate::heap::{Shared, the_heap};
+use crate::sys::atfork::lock_unless_left;
 use crate::sys::limits::{ProcessMemory, process_memory};
 use crate::sys::pidfd::{Child, ExitStatus, Pidfd, ProcessUsage};
 use crate::sys::{error::errno, fork, signal};
@@ -18,7 +19,7 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 /// A child, whatever its function returns.
@@ -125,8 +126,7 @@ impl Core {
     }
 
     fn take_record(&self) -> Option<Shared<SharedProcess>> {
-        let mut record = self.record.lock().unwrap_or_else(PoisonError::into_inner);
-        record.take()
+        lock_unless_left(&self.record, || self.is_ours())?.take()
     }
 
     fn join<R: DeserializeOwned>(&self, deadline: Option<Instant>) -> Result<R, JoinFailure> {

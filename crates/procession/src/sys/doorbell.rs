@@ -16,6 +16,7 @@
 //! The only unsafe thing is naming a descriptor twice for `dup3`, see [`replace`].
 
 use super::futex;
+use super::set_once::SetOnce;
 use rustix::event::{PollFd, PollFlags, Timespec, epoll, poll};
 use rustix::io::{DupFlags, Errno};
 use rustix::net::{
@@ -27,7 +28,6 @@ use rustix::time::{
 };
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Name of a bell: the abstract address without its leading zero byte.
@@ -92,7 +92,7 @@ pub(crate) enum Rung {
 }
 
 /// The socket that this process (and those forked from it) rings with. Made for the first ring.
-static RINGING: OnceLock<OwnedFd> = OnceLock::new();
+static RINGING: SetOnce<OwnedFd> = SetOnce::new();
 
 /// Rings the bell of that name.
 pub(crate) fn ring(name: Name) -> Rung {
@@ -101,7 +101,7 @@ pub(crate) fn ring(name: Name) -> Rung {
     };
     let kept = match RINGING.get() {
         Some(socket) => Ok(socket),
-        None => datagram_socket().map(|socket| RINGING.get_or_init(|| socket)),
+        None => datagram_socket().map(|socket| RINGING.get_or_make(|| socket)),
     };
     match kept.and_then(|socket| send(socket, &address)) {
         Ok(()) => Rung::Yes,

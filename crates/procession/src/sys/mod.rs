@@ -1,6 +1,6 @@
 //! The only place that talks to the operating system.
 //!
-//! - `atfork`: being told of forks and of the end of the process;
+//! - `atfork`: being told of forks and of the end of the process; what private locks are in a forked child;
 //! - `bytes`: bytes that several processes read and write at the same time;
 //! - `call`: calling a function that another process named;
 //! - `clock`: monotonic milliseconds that all processes of the machine agree on;
@@ -19,6 +19,7 @@
 //! - `pidfd`: watching, signalling and reaping one process;
 //! - `random`: random bytes;
 //! - `scheduling`: on which processors, and how urgently;
+//! - `set_once`: a value that is set once, and for which no forked child waits;
 //! - `signal`: names of signals, blocking them;
 //! - `socket`: messages with descriptors; whether a peer is still there;
 //! - `spawn`: starting a program.
@@ -45,6 +46,7 @@ pub(crate) mod parent;
 pub(crate) mod pidfd;
 pub(crate) mod random;
 pub(crate) mod scheduling;
+pub(crate) mod set_once;
 pub(crate) mod signal;
 pub(crate) mod socket;
 pub(crate) mod spawn;

@@ -26,10 +26,11 @@
 //! meanwhile; reads from segments stay inside ranges that the headers declare as loaded and readable.
 #![expect(unsafe_code)]
 
+use super::set_once::SetOnce;
 use serde::{Deserialize, Serialize};
 use std::ffi::{CStr, c_int, c_void};
 use std::ops::Range;
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, RwLock};
 use std::{ptr, slice};
 use thiserror::Error;
 
@@ -131,7 +132,7 @@ struct Object {
     /// The linker's id, if it wrote one.
     note: Option<[u8; ID_LENGTH]>,
     /// The id without it, once computed; `None` inside if the code cannot be read.
-    content: OnceLock<Option<[u8; ID_LENGTH]>>,
+    content: SetOnce<Option<[u8; ID_LENGTH]>>,
     /// A hash of the program headers.
     map: u64,
     /// The executable segments.
@@ -164,11 +165,7 @@ impl Object {
         if let Some(note) = &self.note {
             return Some(note);
         }
-        if self.content.get().is_none() {
-            // Computed outside: a fork in the middle of a long initialisation would leave it unfinished for ever.
-            let _ = self.content.set(self.hash_code());
-        }
-        self.content.get()?.as_ref()
+        self.content.get_or_make(|| self.hash_code()).as_ref()
     }
 
     /// See "what names a build".
@@ -214,20 +211,18 @@ impl Hash {
 
 /// The object that this very code is in. It cannot be unloaded while we run, so this needs no upkeep.
 fn own_object() -> Option<&'static Object> {
-    static OWN: OnceLock<Option<Object>> = OnceLock::new();
-    if let Some(own) = OWN.get() {
-        return own.as_ref();
-    }
-    let here = own_object as fn() -> Option<&'static Object> as usize;
-    let mut own = None;
-    // Nearly always the first: reading the others would cost a page fault each.
-    iterate(&mut |info| {
-        own = Some(Object::from(info)).filter(|object| object.has_code_at(here));
-        own.is_none()
+    static OWN: SetOnce<Option<Object>> = SetOnce::new();
+    let own = OWN.get_or_make(|| {
+        let here = own_object as fn() -> Option<&'static Object> as usize;
+        let mut own = None;
+        // Nearly always the first: reading the others would cost a page fault each.
+        iterate(&mut |info| {
+            own = Some(Object::from(info)).filter(|object| object.has_code_at(here));
+            own.is_none()
+        });
+        own
     });
-    // Read outside, as in `Object::build`.
-    let _ = OWN.set(own);
-    OWN.get()?.as_ref()
+    own.as_ref()
 }
 
 /// All loaded objects, as the loader's counters stood.
@@ -436,7 +431,7 @@ impl From<&Info<'_>> for Object {
             base: info.base(),
             name: Hash::of_bytes(info.file_name()),
             note: info.build_id(),
-            content: OnceLock::new(),
+            content: SetOnce::new(),
             map: info.map(),
             code: code.map(|header| info.range(header)).collect(),
         }

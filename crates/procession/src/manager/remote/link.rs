@@ -141,6 +141,11 @@ impl Link {
         self.released.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether this process connected; a forked copy is good for nothing, and its locks may be held by threads that did not come along.
+    fn is_ours(&self) -> bool {
+        self.creator == std::process::id()
+    }
+
     /// A letter for this way.
     pub(in super::super) fn letter(&self) -> Letter {
         Letter::abroad()
@@ -201,7 +206,7 @@ impl Link {
 
     /// Sends a request and waits for the answer.
     pub(in super::super) fn call(&self, request: Letter) -> Result<Letter, ManagerError> {
-        if self.creator != std::process::id() {
+        if !self.is_ours() {
             return Err(ManagerError::NotOurs);
         }
         let lost = |error: &dyn Error| ManagerError::Lost {
@@ -254,6 +259,29 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.link.released().push(self.state);
+        if self.link.is_ours() {
+            self.link.released().push(self.state);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::atfork::child_comes_through;
+
+    #[test]
+    fn a_child_lets_go_of_the_copy_of_a_proxy() {
+        let link = Arc::new(Link {
+            address: Address::from(std::net::SocketAddr::from(([127, 0, 0, 1], 1))),
+            key: AuthKey::random().expect("key"),
+            session: [0; 16],
+            idle: Mutex::default(),
+            released: Mutex::default(),
+            creator: std::process::id(),
+        });
+        let lease = Lease::new(&link, 7);
+        // What the child drops is its copy.
+        assert!(child_comes_through(|| link.released(), || drop(lease)));
     }
 }

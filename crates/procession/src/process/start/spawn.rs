@@ -7,6 +7,7 @@ use super::{by_main_thread, family, give_up, order, person, place, refused};
 use crate::family::{Invitation, Role};
 use crate::heap::Heap;
 use crate::sys::pidfd::Child;
+use crate::sys::set_once::SetOnce;
 use crate::sys::spawn::{self, Launch, SELF_EXE};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -14,7 +15,7 @@ use std::ffi::CString;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::ffi::OsStringExt;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 pub(super) fn start<A, R>(
     function: fn(A) -> R,
@@ -91,8 +92,8 @@ pub(super) fn execute(
 
 /// A child gets the arguments of its parent: a function that looks at them sees what it would see here.
 fn own_arguments() -> &'static [CString] {
-    static ARGUMENTS: OnceLock<Vec<CString>> = OnceLock::new();
-    ARGUMENTS.get_or_init(|| {
+    static ARGUMENTS: SetOnce<Vec<CString>> = SetOnce::new();
+    ARGUMENTS.get_or_make(|| {
         std::env::args_os()
             .filter_map(|argument| CString::new(argument.into_vec()).ok())
             .collect()
