@@ -21,8 +21,9 @@ use super::listeners::Listeners;
 use super::ring::{Found, Segment, Tag};
 use crate::atomic::{AtomicU32, AtomicU64, Ordering};
 use crate::family::Waiter;
-use crate::heap::{Block, BlockRef, Container, Death, HeapError, ShortWait};
+use crate::heap::{Block, BlockRef, Container, Death, HeapError, ShortWait, the_heap};
 use crate::sync::raw::{Commit, Deadline, Port, RawBell, RawCommit, RawLock, Slept};
+use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
 /// Largest payload that travels inside the ring.
@@ -762,8 +763,8 @@ impl Channel {
             }
             self.last.store(reference, Ordering::Relaxed);
         }
-        let mut segment =
-            Segment::open(reference).map_err(|error| Crowded::Fault(PutFault::heap(error)))?;
+        let mut segment = Segment::open(reference, self.place())
+            .map_err(|error| Crowded::Fault(PutFault::heap(error)))?;
         for _ in 0..LONGEST_CHAIN {
             let next = segment.head.next.load(Ordering::Acquire);
             if next == 0 {
@@ -771,10 +772,17 @@ impl Channel {
                 return Ok(Some(segment));
             }
             self.last.store(next, Ordering::Release);
-            segment = Segment::open(next).map_err(|error| Crowded::Fault(PutFault::heap(error)))?;
+            segment = Segment::open(next, self.place())
+                .map_err(|error| Crowded::Fault(PutFault::heap(error)))?;
         }
         let circle = HeapError::Corrupt("the segments of a channel form a circle");
         Err(Crowded::Fault(PutFault::heap(circle)))
+    }
+
+    /// Where it lies in the heap, which no other channel does.
+    #[inline]
+    fn place(&self) -> u64 {
+        the_heap().offset_of(NonNull::from(self).cast()) as u64
     }
 
     /// Allocates a segment and links it behind the last one, unless somebody else did meanwhile.
@@ -787,7 +795,7 @@ impl Channel {
         patience: Patience,
     ) -> Result<(), PutFault> {
         let mut block = Block::alloc(Segment::block_size(capacity)).map_err(PutFault::heap)?;
-        Segment::format(&mut block, base, capacity);
+        Segment::format(&mut block, self.place(), base, capacity);
         let linked = block.attach(me, |reference| {
             let _guard = self
                 .lock_within(&self.producers, patience)
@@ -935,7 +943,7 @@ impl Channel {
             reference = self.first.load(Ordering::Acquire);
             self.current.store(reference, Ordering::Relaxed);
         }
-        let mut segment = Segment::open(reference)?;
+        let mut segment = Segment::open(reference, self.place())?;
         loop {
             let next = segment.head.next.load(Ordering::Acquire);
             if next == 0 || segment.covers(head.bytes) {
@@ -947,7 +955,7 @@ impl Channel {
                 self.current.store(next, Ordering::SeqCst)
             })?);
             reference = next;
-            segment = Segment::open(reference)?;
+            segment = Segment::open(reference, self.place())?;
         }
     }
 
@@ -1039,9 +1047,10 @@ impl Channel {
             0 => self.first.load(Ordering::SeqCst),
             reference => reference,
         };
-        while let (Some(block), Ok(segment)) =
-            (BlockRef::from_bits(reference), Segment::open(reference))
-        {
+        while let (Some(block), Ok(segment)) = (
+            BlockRef::from_bits(reference),
+            Segment::open(reference, self.place()),
+        ) {
             let next = segment.head.next.load(Ordering::SeqCst);
             let freed = Block::detach(block, me, || self.current.store(next, Ordering::SeqCst));
             if freed.is_err() || next == 0 {
@@ -1060,7 +1069,7 @@ impl Channel {
         };
         let mut from = head.bytes;
         for _ in 0..LONGEST_CHAIN {
-            let Ok(segment) = Segment::open(reference) else {
+            let Ok(segment) = Segment::open(reference, self.place()) else {
                 return;
             };
             let next = segment.head.next.load(Ordering::SeqCst);

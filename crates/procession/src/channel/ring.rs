@@ -74,9 +74,13 @@ pub(crate) struct SegmentHead {
     capacity: AtomicU32,
     /// Position after the last byte, valid once `next` is set.
     end: AtomicU32,
-    spare: [AtomicU32; 11],
+    spare: AtomicU32,
+    /// Whose it is: where the channel lies. One that was led here by a word that a peer overwrote goes no further.
+    channel: AtomicU64,
+    spare_too: [AtomicU64; 4],
 }
 const _: () = assert!(size_of::<SegmentHead>() == 64);
+const CHANNEL_WORD: usize = std::mem::offset_of!(SegmentHead, channel) / 8;
 
 /// A record that was found.
 #[derive(Clone, Copy, Debug)]
@@ -105,21 +109,22 @@ impl Segment {
         size_of::<SegmentHead>() + capacity as usize
     }
 
-    /// Lays a fresh segment out in a block that is still ours; its first byte will have position `base`.
-    pub(crate) fn format(block: &mut Block, base: u32, capacity: u32) {
+    /// Lays a fresh segment out in a block that is still ours, for the channel that lies at `channel`; its first byte will have position `base`.
+    pub(crate) fn format(block: &mut Block, channel: u64, base: u32, capacity: u32) {
         let words = the_heap().atomics(&block.as_slice()[..size_of::<SegmentHead>()]);
         for word in words {
             word.store(0, Ordering::Relaxed);
         }
+        words[CHANNEL_WORD].store(channel, Ordering::Relaxed);
         words[1].store(
             u64::from(base) | (u64::from(capacity) << 32),
             Ordering::Release,
         );
     }
 
-    /// Opens the segment that a channel refers to.
+    /// Opens the segment that the channel which lies at `channel` refers to.
     #[inline]
-    pub(crate) fn open(reference: u64) -> Result<Self, HeapError> {
+    pub(crate) fn open(reference: u64, channel: u64) -> Result<Self, HeapError> {
         let reference =
             BlockRef::from_bits(reference).ok_or(HeapError::Corrupt("not a segment reference"))?;
         let (place, size) = Block::place(reference);
@@ -131,8 +136,11 @@ impl Segment {
         if !capacity.is_power_of_two()
             || !(HEADER..=FAR).contains(&capacity)
             || capacity as usize > size - size_of::<SegmentHead>()
+            || head.channel.load(Ordering::Relaxed) != channel
         {
-            return Err(HeapError::Corrupt("a segment's capacity makes no sense"));
+            return Err(HeapError::Corrupt(
+                "a segment makes no sense, or is another channel's",
+            ));
         }
         // SAFETY: the head is 64 bytes of a block that is larger.
         let data = unsafe { place.add(size_of::<SegmentHead>()) };

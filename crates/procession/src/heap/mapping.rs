@@ -236,8 +236,13 @@ impl Heap {
     /// Bytes of the heap from an address inside it to its end.
     #[inline]
     pub(crate) fn room_behind(&self, place: NonNull<u8>) -> usize {
-        let offset = (place.as_ptr() as usize).wrapping_sub(self.map.base.as_ptr() as usize);
-        self.map.len.saturating_sub(offset)
+        self.map.len.saturating_sub(self.offset_of(place))
+    }
+
+    /// Where in the heap that is: the same number in all processes.
+    #[inline]
+    pub(crate) fn offset_of(&self, place: NonNull<u8>) -> usize {
+        (place.as_ptr() as usize).wrapping_sub(self.map.base.as_ptr() as usize)
     }
 
     /// The words of a block of the heap, for access that others may share.
