@@ -19,8 +19,7 @@ use std::fmt;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 /// A child, whatever its function returns.
@@ -37,7 +36,7 @@ pub(crate) struct Core {
     /// Until somebody takes the result.
     record: Mutex<Option<Shared<SharedProcess>>>,
     /// Its death is known to the family.
-    settled: AtomicBool,
+    settled: Once,
 }
 
 impl fmt::Debug for Core {
@@ -67,7 +66,7 @@ impl Core {
             creator: std::process::id(),
             executed,
             record: Mutex::new(Some(record)),
-            settled: AtomicBool::new(false),
+            settled: Once::new(),
         });
         children::add(&core);
         core
@@ -90,13 +89,16 @@ impl Core {
         self.settle()
     }
 
-    /// After its end was seen: reaps it in the family, and then, its pid free for others, in the system.
+    /// After its end was seen: reaps it in the family, and then, its pid free for others, in the system. Whoever comes second waits for the first: it may rely on it as well.
     pub(super) fn settle(&self) -> Option<ExitStatus> {
-        if self.is_ours() && !self.settled.swap(true, Ordering::AcqRel) {
-            let heap = the_heap();
-            heap.note_death(self.owner);
-            reap_dead(heap);
-            children::remove(self);
+        // A forked child's copy may be one that a thread of its parent was just settling: not touched.
+        if self.is_ours() {
+            self.settled.call_once(|| {
+                let heap = the_heap();
+                heap.note_death(self.owner);
+                reap_dead(heap);
+                children::remove(self);
+            });
         }
         self.pidfd.exit_status()
     }
@@ -503,5 +505,37 @@ impl<R: DeserializeOwned> Process<R> {
 impl<R> AsFd for Process<R> {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.sentinel()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::heap::{Presence, ShortWait};
+
+    #[test]
+    #[expect(unsafe_code, reason = "fork with threads")]
+    fn whoever_asks_second_may_rely_on_it_as_well() {
+        // SAFETY: the child only returns.
+        let child = unsafe { Process::fork_with_threads(|| ()) }.expect("fork");
+        let heap = the_heap();
+        // Nobody is reaped meanwhile, by whoever asks first.
+        let reaping = &heap.header().reap_lock;
+        assert!(reaping.acquire(&ShortWait, None).is_ok());
+        child.core.wait(None).expect("wait");
+        std::thread::scope(|scope| {
+            let asks = || {
+                assert_eq!(child.exit_status(), Some(ExitStatus::Exited(0)));
+                let owner = child.core.owner;
+                let state = heap.participants()[owner.slot()].presence();
+                assert_ne!(state, (Presence::Dead, owner.generation()));
+            };
+            let threads = [scope.spawn(asks), scope.spawn(asks)];
+            // Long enough for one that would not wait.
+            std::thread::sleep(Duration::from_millis(50));
+            let both_wait = threads.iter().all(|thread| !thread.is_finished());
+            assert!(reaping.release(&ShortWait).is_ok());
+            assert!(both_wait);
+        });
     }
 }

@@ -7,7 +7,7 @@ use super::super::bootstrap;
 use super::super::builder::{Options, Stdio};
 use super::super::error::StartError;
 use super::super::process::{Core, Process};
-use super::super::{record, setup};
+use super::super::{panic, record, setup};
 use super::{by_main_thread, family, give_up, no_place, person, refused};
 use crate::family::forked_child;
 use crate::heap::HeapError;
@@ -38,6 +38,8 @@ where
     let record = record::create(&[], &[]).map_err(|source| no_place(&name, source))?;
     let streams = streams(std::mem::take(&mut options.stdio)).map_err(|e| refused(&name, e))?;
     let person = person(&name, options.is_daemon(), by_main_thread());
+    // Before the lock below, which a thread that panics may want.
+    panic::expect();
     // What is buffered would otherwise be written by both. Held over the fork: the child flushes at its end, and another thread may be printing.
     let mut stdout = io::stdout().lock();
     let _ = stdout.flush();
