@@ -118,6 +118,21 @@ def test_result_that_another_thread_unpickles():
         assert found == [None]
 
 
+def test_result_whose_callback_runs():
+    with mp.get_context("fork").Pool(1) as pool:
+        result = pool.apply_async(abs, (-1,), callback=lambda _: pause())
+        assert reached.wait(PATIENCE)
+
+        def ask():
+            assert result.get() == 1
+            assert result.ready()
+
+        assert not result.ready()
+        assert forked(ask) == 0
+        may_go_on.set()
+        assert result.get(PATIENCE) == 1
+
+
 def test_map_whose_items_another_thread_reads():
     def items():
         yield -1
