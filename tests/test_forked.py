@@ -11,7 +11,7 @@ import pytest
 from conftest import PATIENCE
 
 import procession as mp
-from procession import _lazy, futures
+from procession import _lazy, futures, util
 from procession.managers import SyncManager
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
@@ -91,6 +91,24 @@ def use_executor(workers):
     assert future.result(PATIENCE) == 1
     assert called.wait(PATIENCE)
     workers.shutdown()
+
+
+def test_children_of_the_parent_outlive_a_child():
+    ctx = mp.get_context("fork")
+    daemon = ctx.Process(target=signal.pause, daemon=True)
+    daemon.start()
+    try:
+
+        def end():
+            assert mp.active_children() == []
+            util._exit_function()
+
+        assert forked(end) == 0
+        assert daemon in mp.active_children()
+    finally:
+        daemon.kill()
+        daemon.join()
+    assert daemon.exitcode == -signal.SIGKILL
 
 
 def test_executor_that_another_thread_starts():
