@@ -4,6 +4,7 @@
 """
 
 import importlib
+import os
 import sys
 import threading
 import types
@@ -12,6 +13,20 @@ from importlib.machinery import PathFinder
 __all__ = ()
 
 _loading = threading.RLock()
+# What is being executed, and what is to be done after that.
+_executing = {}
+
+
+def _after_fork():
+    """In a forked child: what another thread was executing has not begun."""
+    _loading._at_fork_reinit()
+    for module, then in _executing.items():
+        module._then = then
+        del module._begun
+    _executing.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class _Module(types.ModuleType):
@@ -30,14 +45,14 @@ class _Module(types.ModuleType):
 
     def _execute(self):
         self._begun = True
-        then = self.__dict__.pop("_then")
+        then = _executing[self] = self.__dict__.pop("_then")
         try:
             self.__spec__.loader.exec_module(self)
         except BaseException:
             self._then = then
-            del self._begun
             raise
-        del self._begun
+        finally:
+            del self._begun, _executing[self]
         self.__class__ = types.ModuleType
         then(self)
 

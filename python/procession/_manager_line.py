@@ -1,5 +1,6 @@
 """How a process reaches the server of a manager: in the family by a line in shared memory, else by socket."""
 
+import os
 import signal
 import threading
 from contextlib import closing
@@ -137,13 +138,19 @@ class Reach:
 class _SocketLine:
     """A connection by socket, with the methods of a line."""
 
-    is_ours = True
-
     def __init__(self, conn):
         self._conn = conn
+        self._maker = os.getpid()
         self.close = conn.close
 
+    @property
+    def is_ours(self):
+        """Whether this process made it: what a forked child finds in its memory is its parent's."""
+        return self._maker == os.getpid()
+
     def call(self, request):
+        if not self.is_ours:
+            return None
         try:
             self._conn.send(request)
             return self._conn.recv()

@@ -113,6 +113,10 @@ class Future(_procession.Task, _base.Future):
         else:
             self.when_done(Future._finish)
 
+    def _is_watched(self):
+        """Say whether others may be told of its end before us. In a forked child nobody tells anybody of its parent's."""
+        return "_condition" in vars(self) and self.is_ours()
+
     def _finish(self):
         """Take over what came of the call; once."""
         me = object()
@@ -179,7 +183,7 @@ class Future(_procession.Task, _base.Future):
             CancelledError: The call was cancelled.
         """
         try:
-            if "_condition" in vars(self):
+            if self._is_watched():
                 # Others watch it, too, and are told before us: a progress bar is not behind the results.
                 return _base.Future.result(self, timeout)
             if not self.wait_done(timeout):
@@ -199,7 +203,7 @@ class Future(_procession.Task, _base.Future):
             TimeoutError: It is not done in time.
             CancelledError: The call was cancelled.
         """
-        if "_condition" in vars(self):
+        if self._is_watched():
             return _base.Future.exception(self, timeout)
         if not self.wait_done(timeout):
             raise TimeoutError
@@ -337,8 +341,19 @@ def _at_exit():
         staff.retire()
 
 
-# A forked child waits for nobody's calls but its own.
-os.register_at_fork(after_in_child=_crews.clear)
+# All executors of this process.
+_executors = weakref.WeakSet()
+
+
+def _after_fork():
+    """In a forked child: nothing is locked by threads that did not come along, and it waits for nobody's calls but its own."""
+    _coming_up._at_fork_reinit()
+    for executor in _executors:
+        executor._lock._at_fork_reinit()
+    _crews.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 # Before the threads that are no daemons are joined, as the standard library's executors.
 threading._register_atexit(_at_exit)
 
@@ -377,6 +392,7 @@ class ProcessPoolExecutor(_Submits, _stdlib.ProcessPoolExecutor):
         self._lock = threading.Lock()
         self._over = False
         self._crew = None
+        _executors.add(self)
 
     def _start(self):
         """Start the crew, when there is something to do."""
@@ -441,7 +457,8 @@ class ProcessPoolExecutor(_Submits, _stdlib.ProcessPoolExecutor):
         crew.let_run()
         if cancel_futures:
             crew.cancel_pending()
-        if wait:
+        # A forked child that leaves its parent's `with` block has nobody to wait for.
+        if wait and crew.is_ours():
             crew.join()
             _crews.pop(crew, None)
             # What the crew kept open goes with it.

@@ -243,7 +243,7 @@ class _Result:
 
     def ready(self):
         """Say whether it is done."""
-        return self.is_done() and (self._told is None or self._told.is_set())
+        return self.is_done() and (self._told is None or self._told.is_set() or not self.is_ours())
 
     def successful(self):
         """Say whether it was done without an exception; it must be done."""
@@ -253,7 +253,8 @@ class _Result:
 
     def wait(self, timeout=None):
         """Wait until it is done, at most so many seconds."""
-        if self._told is None:
+        # In a forked child there is nobody who calls its parent's callbacks.
+        if self._told is None or not self.is_ours():
             return self.wait_done(timeout)
         begun = time.monotonic()
         if not self.wait_done(timeout):

@@ -9,7 +9,7 @@ import sys
 import threading
 from multiprocessing import popen_fork as _stdlib
 
-from . import _child, _procession, util
+from . import _child, _procession, process, util
 
 __all__ = ["Popen"]
 
@@ -82,6 +82,14 @@ class Popen(_stdlib.Popen):
             is_ready(self.sentinel, None)
             self.returncode = UNKNOWN
 
+
+def _forget_children():
+    """In a forked child: what its parent has started is not its own, to be ended when it ends."""
+    children = process._children
+    children.difference_update([child for child in children if isinstance(child._popen, Popen)])
+
+
+os.register_at_fork(after_in_child=_forget_children)
 
 _starting_tracker = threading.Lock()
 os.register_at_fork(after_in_child=_starting_tracker._at_fork_reinit)

@@ -1,5 +1,6 @@
 """Starting processes by asking the forkserver."""
 
+import os
 import threading
 
 from . import forkserver, popen_fork, popen_spawn_posix
@@ -34,12 +35,15 @@ class Popen(popen_spawn_posix.Popen):
         if self._exit_code_fd is None:
             self._watch(sentinel)
         else:
-            self._reading = threading.Lock()
+            self._reading, self._reader = threading.Lock(), os.getpid()
             self._watch(sentinel, self._exit_code_fd)
 
     def _find_out(self):
         if self._exit_code_fd is None:
             super()._find_out()
+            return
+        if self._reader != os.getpid():
+            # A forked child: its parent would not get what is read here.
             return
         popen_fork.is_ready(self.sentinel, None)
         with self._reading:

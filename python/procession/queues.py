@@ -4,7 +4,9 @@ Items are in shared memory when `put` returns: there is no thread that feeds the
 pickled is an error of `put`.
 """
 
+import os
 import threading
+import weakref
 from multiprocessing import queues as _stdlib
 from queue import Empty, Full
 from types import GenericAlias
@@ -52,11 +54,28 @@ class _SideLock:
         """Say whether this thread holds it."""
         return self._holder == threading.get_ident()
 
+    def after_fork(self):
+        """In a forked child: a thread that did not come along holds nothing."""
+        if not self.is_mine():
+            self._holder = None
+            self._lock._at_fork_reinit()
+
     def __enter__(self):
         return self.acquire()
 
     def __exit__(self, *exc_info):
         self.release()
+
+
+_ends = weakref.WeakSet()
+
+
+def _after_fork():
+    for end in _ends:
+        end._after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 class _End(_ConnectionBase):
@@ -65,6 +84,10 @@ class _End(_ConnectionBase):
     def __init__(self, queue):
         self._queue = queue
         self._closed = False
+        _ends.add(self)
+
+    def _after_fork(self):
+        self._lock.after_fork()
 
     @property
     def closed(self):
@@ -99,9 +122,14 @@ class _Reader(_End):
     readable, writable = True, False
 
     def __init__(self, queue):
-        super().__init__(queue)
         self._lock = _SideLock(self._put_back)
         self._announced = []
+        super().__init__(queue)
+
+    def _after_fork(self):
+        super()._after_fork()
+        # Taken by our parent, which has it still.
+        self._announced.clear()
 
     def _put_back(self):
         while self._announced:
@@ -146,8 +174,8 @@ class _Writer(_End):
     readable, writable = False, True
 
     def __init__(self, queue):
-        super().__init__(queue)
         self._lock = _SideLock()
+        super().__init__(queue)
 
     def send(self, obj):
         """Put an item."""

@@ -9,7 +9,8 @@ use crate::wait::{deadline_after, wait};
 use procession::{Executor, PoolError, SubmitError, TaskOptions};
 use pyo3::exceptions::{PyOSError, PyRuntimeError, PyValueError};
 use pyo3::prelude::*;
-use std::sync::{Arc, Mutex, PoisonError};
+use pyo3::sync::MutexExt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
 
 /// Workers, and the tasks that they have.
@@ -72,6 +73,23 @@ impl PyCrew {
 
 fn take(error: &Mutex<Option<PyErr>>) -> Option<PyErr> {
     error.lock().unwrap_or_else(PoisonError::into_inner).take()
+}
+
+/// Locks what the threads of one process use. `None`: this is a forked copy, and the thread that holds it did not come along.
+pub(super) fn lock_unless_left<'a, T>(
+    py: Python<'_>,
+    mutex: &'a Mutex<T>,
+    is_ours: impl FnOnce() -> bool,
+) -> Option<MutexGuard<'a, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) if is_ours() => {
+            let locked = mutex.lock_py_attached(py);
+            Some(locked.unwrap_or_else(PoisonError::into_inner))
+        }
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 fn raise(error: PoolError) -> PyErr {
@@ -172,6 +190,11 @@ impl PyCrew {
         let executor = self.executor()?;
         py.detach(|| executor.cancel_pending());
         Ok(())
+    }
+
+    /// Whether this process started it, and no parent of it.
+    pub(super) fn is_ours(&self) -> bool {
+        self.executor.as_ref().is_some_and(Executor::is_ours)
     }
 
     /// Whether it was closed, all is done, and all workers have ended.

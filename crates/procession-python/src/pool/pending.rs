@@ -2,15 +2,14 @@
 
 use super::call::Reply;
 use super::callback;
-use super::crew::left;
+use super::crew::{left, lock_unless_left};
 use super::map::All;
 use super::outcome::{Manner, Settled, settle};
 use crate::wait::{deadline_after, wait};
 use procession::{Future, TaskError};
 use pyo3::prelude::*;
-use pyo3::sync::MutexExt;
 use pyo3::{PyTraverseError, PyVisit};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 /// What was submitted to a crew.
@@ -98,9 +97,11 @@ impl PyPending {
 
     /// What came of it; it is done.
     fn settle(&self, py: Python<'_>) -> Settled {
-        // Unpickling under the lock may let other threads run, which come here.
-        let slot = self.settled.lock_py_attached(py);
-        let mut settled = slot.unwrap_or_else(PoisonError::into_inner);
+        // Unpickling under the lock may let other threads run, which come here, or fork.
+        let slot = lock_unless_left(py, &self.settled, || self.submitted.is_ours());
+        let Some(mut settled) = slot else {
+            return settle(py, self.manner, &self.function, Err(TaskError::NotOurs));
+        };
         let outcome = || self.submitted.outcome(py, self.manner, &self.function);
         match settled.get_or_insert_with(outcome) {
             Ok(object) => Ok(object.clone_ref(py)),
@@ -127,6 +128,11 @@ impl PyPending {
     /// Whether there is a result, or an exception.
     fn is_done(&self) -> bool {
         self.submitted.is_done()
+    }
+
+    /// Whether this process submitted it, and no parent of it: what is not done at a fork never is in the child.
+    fn is_ours(&self) -> bool {
+        self.submitted.is_ours()
     }
 
     /// Wait until it is done, at most so many seconds; whether it is.

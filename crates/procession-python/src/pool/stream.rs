@@ -2,9 +2,11 @@
 //!
 //! The items come from an iterator that the taker of results reads himself, as far as there is room ([`PyStream::next`]), or, where reading it may block or run for long, from a thread of
 //! its own that pushes them ([`PyFeeder::push`]). Nothing waits while it holds a lock.
+//!
+//! A forked copy has the results that were there at the fork. It reads no more of the input, which its parent reads.
 
 use super::call::{Call, Kind, Reply};
-use super::crew::{Options, PyCrew, left, task_options};
+use super::crew::{Options, PyCrew, left, lock_unless_left, task_options};
 use super::function::Shipped;
 use super::map::Calls;
 use super::outcome::{Manner, settle};
@@ -135,10 +137,12 @@ enum Look<'py> {
 }
 
 impl Core {
-    fn state(&self, py: Python<'_>) -> MutexGuard<'_, State> {
-        self.state
-            .lock_py_attached(py)
-            .unwrap_or_else(PoisonError::into_inner)
+    fn is_ours(&self) -> bool {
+        self.crew.get().is_ours()
+    }
+
+    fn state(&self, py: Python<'_>) -> PyResult<MutexGuard<'_, State>> {
+        lock_unless_left(py, &self.state, || self.is_ours()).ok_or_else(lost)
     }
 
     /// Looks for what `take` finds.
@@ -150,7 +154,7 @@ impl Core {
         if let Some(found) = take(self, py) {
             return Ok(Look::Found(found));
         }
-        let mut state = self.state(py);
+        let mut state = self.state(py)?;
         if state.in_flight() > 0 {
             return Ok(Look::Wait);
         }
@@ -170,8 +174,9 @@ impl Core {
 
     /// The next result, if it is there.
     fn take<'py>(&self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
-        if let Some(result) = self.state(py).current.pop_front() {
-            return Some(Ok(result.into_bound(py)));
+        let next = self.state(py).map(|mut state| state.current.pop_front());
+        if let Some(next) = next.transpose() {
+            return Some(next.map(|result| result.into_bound(py)));
         }
         match self.take_answer(py)? {
             Ok(results) if self.kind.is_chunk() => self.open_chunk(&results),
@@ -181,7 +186,10 @@ impl Core {
 
     /// The next answer, if it is there: a result, or the list of results of a chunk.
     fn take_answer<'py>(&self, py: Python<'py>) -> Option<PyResult<Bound<'py, PyAny>>> {
-        let mut state = self.state(py);
+        let mut state = match self.state(py) {
+            Ok(state) => state,
+            Err(error) => return Some(Err(error)),
+        };
         let outcome = state.try_next()?;
         if matches!(outcome, Ok(Reply::Absent)) {
             return Some(Err(state.unsent.pop_front().unwrap_or_else(lost)));
@@ -203,7 +211,10 @@ impl Core {
         let mut results = list.iter();
         let first = results.next();
         let rest = results.map(Bound::unbind);
-        self.state(list.py()).current.extend(rest);
+        match self.state(list.py()) {
+            Ok(mut state) => state.current.extend(rest),
+            Err(error) => return Some(Err(error)),
+        }
         first.map(Ok)
     }
 
@@ -212,10 +223,16 @@ impl Core {
         let Some(_reading) = Reading::begin(self) else {
             return Ok(false);
         };
+        if !self.is_ours() {
+            return match self.input.try_lock().as_deref() {
+                Ok(None) => Ok(true),
+                _ => Err(lost()),
+            };
+        }
         let input = self.input.lock_py_attached(py);
         let mut input = input.unwrap_or_else(PoisonError::into_inner);
         while let Some(items) = &*input {
-            let room = self.state(py).room();
+            let room = self.state(py)?.room();
             if room == 0 {
                 break;
             }
@@ -238,7 +255,7 @@ impl Core {
         let batch: Vec<_> = calls.by_ref().take(most).collect();
         let more = batch.len() == most;
         let Calls { errors, end, .. } = calls;
-        let mut state = self.state(py);
+        let mut state = self.state(py)?;
         state.unsent.extend(errors);
         state.end = end.or(state.end.take());
         let feed = state.feed.as_mut().ok_or_else(lost)?;
@@ -260,7 +277,7 @@ impl Core {
     }
 
     fn wait(&self, py: Python<'_>, deadline: Deadline, for_push: bool) -> PyResult<bool> {
-        if !self.crew.get().executor()?.is_ours() {
+        if !self.is_ours() {
             return Err(lost());
         }
         let waited = wait(py, deadline, |until| {
@@ -282,7 +299,7 @@ impl Core {
     /// Reads as much of the input as there is room for, without waiting.
     fn start(&self, py: Python<'_>) -> PyResult<()> {
         self.fill(py)?;
-        if let Some(feed) = &self.state(py).feed {
+        if let Some(feed) = &self.state(py)?.feed {
             feed.entrust();
         }
         Ok(())
@@ -290,7 +307,7 @@ impl Core {
 
     /// Reads all of the input now, or has it pushed, without regard to whoever takes results.
     fn read_all(&self, py: Python<'_>) -> PyResult<()> {
-        if let Some(feed) = &mut self.state(py).feed {
+        if let Some(feed) = &mut self.state(py)?.feed {
             feed.set_look_ahead(usize::MAX);
         }
         self.changed.notify_all();
@@ -299,7 +316,9 @@ impl Core {
 
     /// Takes no more items, and forgets what no worker has begun.
     fn give_up(&self, py: Python<'_>) {
-        let mut state = self.state(py);
+        let Ok(mut state) = self.state(py) else {
+            return;
+        };
         state.open = false;
         let feed = state.feed.take();
         drop(state);
@@ -349,11 +368,15 @@ impl Core {
 
     /// Nobody will take the results.
     fn let_run(&self, py: Python<'_>) {
+        if !self.is_ours() {
+            return;
+        }
         // What cannot be read or submitted now is nobody's concern.
         let _ = self.read_all(py);
-        let mut state = self.state(py);
-        state.unwanted = true;
-        self.let_go(&mut state);
+        if let Ok(mut state) = self.state(py) {
+            state.unwanted = true;
+            self.let_go(&mut state);
+        }
     }
 }
 
@@ -454,7 +477,7 @@ impl PyStream {
     /// Return all results that are left, in a list; at the first exception, wait for the others all the same, and raise it.
     fn collect<'py>(&self, py: Python<'py>) -> PyResult<Bound<'py, PyList>> {
         self.asked.store(true, Ordering::Relaxed);
-        let begun = std::mem::take(&mut self.core.state(py).current);
+        let begun = std::mem::take(&mut self.core.state(py)?.current);
         let results = PyList::new(py, begun)?;
         let mut first = None;
         loop {
@@ -487,7 +510,7 @@ impl PyStream {
             .input
             .try_lock()
             .map_or(true, |input| input.is_some());
-        unread || self.core.state(py).open
+        unread || self.core.state(py).is_ok_and(|state| state.open)
     }
 
     /// Return what pushes the items.
@@ -521,6 +544,9 @@ impl PyFeeder {
     /// Wait until there is room, and return for how many items; 0: nobody wants any.
     fn wait_for_room(&self, py: Python<'_>) -> PyResult<usize> {
         let core = &self.core;
+        if !core.is_ours() {
+            return Ok(0);
+        }
         let found = wait(py, None, |_| {
             let state = core.state.lock().unwrap_or_else(PoisonError::into_inner);
             if state.feed.is_none() || !state.open {
@@ -539,7 +565,7 @@ impl PyFeeder {
     /// Submit items.
     fn push(&self, py: Python<'_>, items: &Bound<'_, PyList>) -> PyResult<()> {
         self.core.submit(py, items.try_iter()?, items.len())?;
-        if let Some(feed) = &self.core.state(py).feed {
+        if let Some(feed) = &self.core.state(py)?.feed {
             feed.entrust();
         }
         Ok(())
@@ -548,7 +574,9 @@ impl PyFeeder {
     /// Say that nothing more will be pushed, and why not.
     #[pyo3(signature = (error = None))]
     fn finish(&self, py: Python<'_>, error: Option<Bound<'_, PyAny>>) {
-        let mut state = self.core.state(py);
+        let Ok(mut state) = self.core.state(py) else {
+            return;
+        };
         state.open = false;
         if let Some(error) = error {
             state.end = Some(PyErr::from_value(error));

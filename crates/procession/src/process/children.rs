@@ -4,9 +4,10 @@
 //! starts with no children.
 
 use super::current::Me;
+use super::panic;
 use super::process::Core;
 use super::start::forkserver::Template;
-use crate::family::mind_forks;
+use crate::family;
 use crate::heap::myself;
 use crate::sys::atfork::{self, Handlers};
 use crate::sys::pidfd::{ExitStatus, ProcessUsage};
@@ -40,8 +41,13 @@ static STATE: Mutex<State> = Mutex::new(State {
 
 static HANDLERS: Handlers = Handlers::new(before_fork, after_fork, in_child);
 
+/// From here on no fork finds the list locked, or the panic hook on its way.
+pub(super) fn mind_forks() {
+    family::mind_forks(&HANDLERS);
+}
+
 pub(super) fn state() -> MutexGuard<'static, State> {
-    mind_forks(&HANDLERS);
+    mind_forks();
     lock()
 }
 
@@ -55,6 +61,7 @@ thread_local! {
 
 extern "C" fn before_fork() {
     if HELD.with_borrow(Option::is_none) {
+        panic::expect();
         HELD.set(Some(lock()));
     }
 }

@@ -4,17 +4,17 @@
 //! millions of times, on many threads, and inside itself; panics of unmarked threads are none of our business. Where panics abort, nothing runs after
 //! the hook: it calls what the thread's callers left for that case.
 //!
-//! A forked child finds the hook installed, by [`expect`] before the fork, or by a thread that kept others from forking: it needs no lock of the standard library's that a thread
-//! which panics just then may hold for ever.
+//! A forked child finds the hook installed ([`expect`] before every fork), and needs no lock of the standard library's that a thread which panics just then may hold for
+//! ever. None of our own locks is held meanwhile: a program's hook may want it, and the hooks wait for that one.
 //! A program that replaces the hook without calling the one before it takes ours away: a panic is then still caught, with its message alone.
 
-use super::children::state;
+use super::children::mind_forks;
 use serde::{Deserialize, Serialize};
 use std::any::Any;
 use std::backtrace::Backtrace;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Once;
 
 /// What is known about a panic.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ pub(crate) struct PanicReport {
 
 type Abort = Box<dyn Fn(&PanicReport)>;
 
-static INSTALLED: AtomicBool = AtomicBool::new(false);
+static HOOK: Once = Once::new();
 
 thread_local! {
     /// How many calls of [`catch`] this thread is in.
@@ -46,9 +46,12 @@ pub(super) fn rehearse() {
 
 /// Installs the hook.
 pub(super) fn expect() {
-    if !INSTALLED.load(Ordering::Acquire) {
-        install();
+    // A thread that panics cannot change hooks.
+    if HOOK.is_completed() || std::thread::panicking() {
+        return;
     }
+    mind_forks();
+    HOOK.call_once(install);
 }
 
 /// Calls `function`; what a panic says goes to `abort` first if it will end the process at once.
@@ -73,12 +76,7 @@ pub(crate) fn catch<R>(
     result.map_err(describe)
 }
 
-#[cold]
 fn install() {
-    let _no_fork = state();
-    if INSTALLED.load(Ordering::Acquire) {
-        return;
-    }
     let previous = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         if DEPTH.get() > 0 {
@@ -86,7 +84,6 @@ fn install() {
         }
         previous(info);
     }));
-    INSTALLED.store(true, Ordering::Release);
 }
 
 fn note(report: PanicReport) {

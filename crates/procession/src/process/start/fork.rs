@@ -38,12 +38,16 @@ where
     let record = record::create(&[], &[]).map_err(|source| no_place(&name, source))?;
     let streams = streams(std::mem::take(&mut options.stdio)).map_err(|e| refused(&name, e))?;
     let person = person(&name, options.is_daemon(), by_main_thread());
-    // What is buffered would otherwise be written by both.
-    let _ = io::stdout().flush();
+    // Before the lock below, which a thread that panics may want.
     panic::expect();
+    // What is buffered would otherwise be written by both. Held over the fork: the child flushes at its end, and another thread may be printing.
+    let mut stdout = io::stdout().lock();
+    let _ = stdout.flush();
     // Of a fork that was not ours.
     let _ = forked_child();
-    let forked = fork_promised(options.promise).map_err(|error| {
+    let forked = fork_promised(options.promise);
+    drop(stdout);
+    let forked = forked.map_err(|error| {
         // There is no child, but there may be a place for it, which holds all that we hold.
         if let Some(owner) = forked_child() {
             give_up(heap, owner);
@@ -84,6 +88,30 @@ mod tests {
     use crate::Process;
     use crate::heap::{Presence, me, the_heap};
     use rustix::process::{Resource, getrlimit, setrlimit};
+    use std::io::stdout;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    #[test]
+    #[expect(unsafe_code, reason = "a child of a process with several threads")]
+    fn a_child_does_not_wait_for_a_thread_that_printed() {
+        let (says, hears) = mpsc::channel();
+        std::thread::scope(|scope| {
+            scope.spawn(move || {
+                let held = stdout().lock();
+                says.send(()).expect("send");
+                // Long enough for a fork that does not wait for it.
+                std::thread::sleep(Duration::from_millis(50));
+                drop(held);
+            });
+            hears.recv().expect("held");
+            // SAFETY: the child uses nothing that another thread of the tests could have left locked.
+            let child = unsafe { Process::fork_with_threads(|| 7) }.expect("fork");
+            let answer = child.join_timeout(Duration::from_secs(20));
+            let _ = child.kill();
+            assert_eq!(answer.expect("it ends"), 7);
+        });
+    }
 
     #[test]
     #[expect(
