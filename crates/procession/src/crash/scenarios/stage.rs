@@ -249,7 +249,8 @@ pub(super) fn bury_all() {
         let (presence, generation) = heap.participants()[slot].presence();
         let owner = Owner::new(slot, generation);
         if presence != Presence::Free && owner != me() {
-            heap.is_gone(owner);
+            // Also of a fork that never was, whose victim nobody knows by name.
+            heap.has_left(owner);
         }
     }
     reap_dead(heap);
