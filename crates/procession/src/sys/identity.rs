@@ -167,8 +167,7 @@ pub(crate) fn children(parent: u32) -> Option<Vec<u32>> {
 
 /// Fields 3 and 4 of `/proc/PID/stat`: the state and the parent.
 fn parse_parent(stat: &str) -> Option<(&str, u32)> {
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_ascii_whitespace();
+    let mut fields = fields(stat)?;
     Some((fields.next()?, fields.next()?.parse().ok()?))
 }
 
@@ -198,8 +197,7 @@ pub(crate) fn has_exited(pidfd: &OwnedFd) -> bool {
 /// How an unreaped zombie ended, whoever its parent is: field 52 of `/proc/PID/stat`.
 pub(crate) fn status_of_zombie(pid: u32) -> Option<ExitStatus> {
     let stat = read_stat(pid)?;
-    let (_, fields) = stat.rsplit_once(')')?;
-    let mut fields = fields.split_ascii_whitespace();
+    let mut fields = fields(&stat)?;
     if fields.next()? != "Z" {
         return None;
     }
@@ -228,9 +226,13 @@ fn try_read_stat(pid: u32) -> Result<String, Errno> {
 }
 
 fn parse_start_time(stat: &str) -> Option<u64> {
-    // The second field is the command in parentheses and may itself hold spaces and parentheses.
+    fields(stat)?.nth(19)?.parse().ok()
+}
+
+/// The fields of `/proc/PID/stat` from the third on. The second is the command in parentheses and may itself hold spaces and parentheses.
+fn fields(stat: &str) -> Option<std::str::SplitAsciiWhitespace<'_>> {
     let (_, fields) = stat.rsplit_once(')')?;
-    fields.split_ascii_whitespace().nth(19)?.parse().ok()
+    Some(fields.split_ascii_whitespace())
 }
 
 #[cfg(test)]
